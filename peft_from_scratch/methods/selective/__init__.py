@@ -1,0 +1,1 @@
+"""Choose some of the weights that are there, and train those."""

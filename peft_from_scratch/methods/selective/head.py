@@ -1,0 +1,15 @@
+"""Head only: a frozen network as a feature extractor, and a new last layer on it (a linear probe).
+
+Trains the head's own numbers, d + 1 a class for a linear classifier. The head is an adapter like any other
+(`Replaced`), so that it is saved, removed and swapped with the rest.
+"""
+
+from torch import nn
+
+from ...adapt import inject
+from ...adapter import Replaced
+
+
+def head_only(model: nn.Module, head: str = "classifier|score|classification_head") -> nn.Module:
+    """Freeze `model` but for a trained copy of the modules that the pattern `head` names."""
+    return inject(model, {head: Replaced})

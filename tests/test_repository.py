@@ -1,0 +1,82 @@
+"""The project's own files agree with each other, and keep to the limits that they set themselves."""
+
+import re
+import subprocess
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = dict(
+    line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")
+)
+EXTRAS = PROJECT["optional-dependencies"]
+WANTED = [Requirement(r) for r in PROJECT["dependencies"] + sum(EXTRAS.values(), [])]
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize("wanted", WANTED, ids=lambda r: r.name)
+def test_every_dependency_has_a_pin_within_its_bounds(wanted):
+    pins = {canonical(k): v for k, v in PINS.items()}
+    assert canonical(wanted.name) in pins
+    assert wanted.specifier.contains(pins[canonical(wanted.name)])
+
+
+def test_the_pins_are_what_is_installed():
+    for name, pin in PINS.items():
+        try:
+            assert version(name).split("+")[0] == pin, name
+        except PackageNotFoundError:  # something that only another platform or extra needs
+            continue
+
+
+def test_the_conda_environment_takes_the_same_pins():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge"], "the pytorch channel has had nothing since torch 2.5"
+    *conda, pip = environment["dependencies"]
+    assert conda[1] == "pip" and pip["pip"] == ["--constraint constraints.txt", "--editable .[lab]"]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(conda[0].removeprefix("python=") + ".0")
+
+
+def test_torch_is_the_tested_version():
+    assert PINS["torch"] == "2.13.0"
+
+
+def test_no_dependency_replaces_what_colab_has():
+    """Versions in Colab's image of August 2026."""
+    colab = {
+        "torch": "2.11.0", "transformers": "5.15.0", "datasets": "4.0.0", "numpy": "2.1.3", "matplotlib": "3.10.0",
+        "ipywidgets": "7.7.1", "tqdm": "4.67.3", "pydantic": "2.13.4", "PyYAML": "6.0.3", "accelerate": "1.14.0",
+    }  # fmt: skip
+    for requirement in map(Requirement, PROJECT["dependencies"]):
+        if requirement.name in colab:
+            assert requirement.specifier.contains(colab[requirement.name]), requirement.name
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "peft_from_scratch" / "methods").rglob("*.py")), ids=lambda p: p.stem)
+def test_a_method_is_a_page(path):
+    assert len(path.read_text().splitlines()) <= 130
+
+
+def test_nothing_large_and_no_outputs_are_committed():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if files.returncode:
+        pytest.skip("not a git checkout")
+    paths = [ROOT / name for name in files.stdout.splitlines()]
+    assert sum(p.stat().st_size for p in paths if p.is_file()) < 20 * 2**20
+    for path in paths:
+        if path.suffix == ".ipynb" and path.exists():
+            assert '"output_type"' not in path.read_text(), path.name
