@@ -1,0 +1,78 @@
+"""What properties are written with: random inputs, comparisons, advice. None of it uses torch.allclose."""
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+# held here, so that a name patched in the notebook (torch.allclose = ...) changes no verdict
+_randn, _isfinite, _Tensor = torch.randn, torch.isfinite, torch.Tensor
+
+
+def draw(rng: torch.Generator, *shape: int) -> Tensor:
+    """A standard normal float32 tensor on the CPU."""
+    return _randn(*shape, generator=rng, device="cpu", dtype=torch.float32)
+
+
+def expect(condition: object, advice: str) -> None:
+    """Fail the property with one sentence of advice."""
+    if not bool(condition):
+        raise AssertionError(advice)
+
+
+def distance(got: Tensor, want: Tensor) -> float:
+    """max |got - want|, or inf where shapes differ or a value is not finite."""
+    if got.shape != want.shape or not bool(_isfinite(got).all()):
+        return math.inf
+    return float((got.detach().double() - want.detach().double()).abs().max()) if got.numel() else 0.0
+
+
+def close(got: Tensor, want: Tensor, tol: float = 1e-5) -> bool:
+    """Equal within `tol`, relative to the largest wanted value where that exceeds 1."""
+    scale = max(1.0, float(want.detach().abs().max())) if want.numel() else 1.0
+    return distance(got, want) <= tol * scale
+
+
+def expect_tensor(got: object, what: str = "it") -> None:
+    """Fail with words where something other than a tensor came back."""
+    if got is None:
+        raise AssertionError(f"{what} returned None: is a `return` missing?")
+    if not isinstance(got, _Tensor):
+        raise AssertionError(f"{what} returned {_a(got)}; a tensor is wanted.")
+
+
+def expect_close(got: object, want: Tensor, advice: str, tol: float = 1e-5) -> None:
+    """Fail with `advice` unless `got` is a tensor equal to `want`; a wrong shape is named too."""
+    expect_tensor(got)
+    if got.shape != want.shape:
+        raise AssertionError(f"{advice} (shape {tuple(got.shape)}; wanted {tuple(want.shape)})")
+    expect(close(got, want, tol), advice)
+
+
+def expect_number(got: object, want: float, advice: str, rel: float = 1e-6) -> None:
+    """Fail with `advice` unless `got` is a number within `rel` of `want`."""
+    if got is None:
+        raise AssertionError("None came back; a number is wanted (is a `return` missing?).")
+    try:
+        value = float(got) if not isinstance(got, (str, bool)) else math.nan
+    except (TypeError, ValueError):
+        value = math.nan
+    if math.isnan(value):
+        raise AssertionError(f"{_a(got)} came back; a number is wanted.")
+    expect(abs(value - want) <= rel * max(abs(want), 1e-12), advice)
+
+
+@contextmanager
+def unchanged(**tensors: Tensor) -> Iterator[None]:
+    """Fail if the body changes one of these tensors: `with unchanged(x=x, W=W): answer(x, W)`."""
+    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    yield
+    for name, tensor in tensors.items():
+        expect(distance(tensor, before[name]) == 0.0,
+               f"it changed its input `{name}` in place; make a new tensor instead (no `+=`, no method ending in `_`).")
+
+
+def _a(thing: object) -> str:
+    name = type(thing).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

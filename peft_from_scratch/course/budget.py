@@ -1,0 +1,72 @@
+"""How much this machine can do: PEFT_COURSE_MODE=ci|cpu|gpu, read only here; unset, the hardware decides."""
+import os
+import random
+from dataclasses import dataclass
+
+import numpy
+import torch
+
+MODES = ("ci", "cpu", "gpu")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Sizes of one run. `amp` is off, bf16 or fp16; `model` and `data` are names for load() and load_data()."""
+
+    mode: str
+    device: str
+    amp: str
+    model: str
+    data: str
+    train_size: int
+    steps: int
+    batch_size: int
+    max_length: int
+    seeds: tuple[int, ...]
+
+    def __str__(self) -> str:
+        run = f"{self.model}, {self.steps} steps of {self.batch_size} x {self.max_length}"
+        if self.mode == "ci":
+            return f"ci: a tiny random model, its numbers mean nothing | {run}"
+        if self.mode == "gpu":
+            return f"GPU: {_gpu()}, {self.amp}{' (no bf16)' if self.amp == 'fp16' else ''} | {run}"
+        hint = "" if torch.cuda.is_available() else "; in Colab: Runtime > Change runtime type > T4"
+        start = "small mode" if torch.cuda.is_available() else "no GPU: small mode"
+        return f"{start} on the CPU, {torch.get_num_threads()} threads{hint}"
+
+
+def budget() -> Budget:
+    """The budget of this machine, or of PEFT_COURSE_MODE."""
+    mode = os.environ.get("PEFT_COURSE_MODE") or ("gpu" if torch.cuda.is_available() else "cpu")
+    if mode not in MODES:
+        raise ValueError(f"PEFT_COURSE_MODE is {mode!r}; set it to ci, cpu or gpu, or unset it.")
+    if mode == "gpu" and not torch.cuda.is_available():
+        raise RuntimeError("PEFT_COURSE_MODE is gpu, but torch finds no GPU. Unset it, or look at nvidia-smi.")
+    if mode == "ci":
+        return Budget(mode, "cpu", "off", "tiny-bert", "toy", train_size=32, steps=4, batch_size=8, max_length=16,
+                      seeds=(0,))
+    if mode == "cpu":
+        return Budget(mode, "cpu", "off", "minilm", "reviews", train_size=2000, steps=125, batch_size=16,
+                      max_length=64, seeds=(0,))
+    return Budget(mode, "cuda", _amp(), "FacebookAI/roberta-base", "reviews", train_size=2000, steps=250,
+                  batch_size=16, max_length=128, seeds=(0, 1, 2))
+
+
+def setup(seed: int = 0) -> Budget:
+    """Seed Python, numpy and torch, print one line on this machine, and return its budget."""
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+    machine = budget()
+    print(machine)
+    return machine
+
+
+def _amp() -> str:
+    # torch.cuda.is_bf16_supported() also says yes where bf16 is only emulated, as on a T4
+    return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
+
+
+def _gpu() -> str:
+    device = torch.cuda.get_device_properties(0)
+    return f"{device.name} {device.total_memory / 2**30:.0f} GB"
