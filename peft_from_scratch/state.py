@@ -60,6 +60,7 @@ def save_adapter(model: nn.Module, path: str | os.PathLike, name: str | None = N
     )  # a write that is cut short leaves the old file as it was
     try:
         save_file(state, beside, metadata={"format": FORMAT, "settings": json.dumps(settings(model, name))})
+        beside.chmod(0o644)  # safetensors makes files that only their owner can read
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
