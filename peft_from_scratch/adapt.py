@@ -8,7 +8,7 @@ Names of state tensors and sites are those of the plain model, whatever is wrapp
 import copy
 from collections.abc import Iterator
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .adapter import Adapter, FrozenNorm, Switch, base_parameters, freeze, plain, sites
@@ -24,9 +24,19 @@ def adapters(model: nn.Module, name: str | None = None) -> Iterator[tuple[str, A
             yield from ((site, a) for a in _named(module).values() if name in (None, a.name))
 
 
+def owned(model: nn.Module, name: str | None = None) -> Iterator[tuple[str, Adapter, str, Tensor]]:
+    """Every tensor that adapters own, with its site, adapter and key there; one that several sites share comes once."""
+    seen = set()
+    for site, adapter in adapters(model, name):
+        for key, tensor in adapter.own_state().items():
+            if tensor not in seen:
+                seen.add(tensor)
+                yield site, adapter, key, tensor
+
+
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that train, by plain name: active adapters', and the base's where it is tuned in place."""
-    own = {site_name(s, k): p for s, a in adapters(model) for k, p in a.own_state().items() if p.requires_grad}
+    own = {site_name(site, key): t for site, _, key, t in owned(model) if t.requires_grad}
     return own | {k: p for k, p in base_parameters(model).items() if p.requires_grad}
 
 

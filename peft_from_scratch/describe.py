@@ -5,45 +5,45 @@ from collections import Counter
 
 from torch import nn
 
-from .adapt import adapters, trained
-from .adapter import Switch, base_parameters, sites
+from .adapt import adapters, owned
+from .adapter import Adapter, Switch, base_parameters, sites
+
+IN_PLACE = ("(base parameters)", "in place")
 
 
 def describe(model: nn.Module) -> None:
     """Print what trains, what is frozen and what is saved."""
-    moving = {id(p) for p in trained(model).values()}
-    frozen = sum(p.numel() for p in base_parameters(model).values() if not p.requires_grad)
-    in_place = {k: p for k, p in base_parameters(model).items() if p.requires_grad}
-    several = any(isinstance(m, Switch) for _, m in sites(model))
-
-    count, trains, saved = Counter(), Counter(), Counter()
-    for site, adapter in adapters(model):
-        kind = re.sub(r"\b\d+\b", "*", site) or "(the model itself)"
-        what = f"{type(adapter).__name__}({adapter.extra_repr()})" + (f" {adapter.name!r}" if several else "")
-        own = adapter.own_state().values()
-        count[kind, what] += 1
-        saved[kind, what] += sum(t.numel() for t in own)
-        trains[kind, what] += sum(t.numel() for t in own if id(t) in moving)
-    if in_place:
-        numbers = sum(p.numel() for p in in_place.values())
-        count["(base parameters)", "in place"] = len(in_place)
-        trains["(base parameters)", "in place"] = saved["(base parameters)", "in place"] = numbers
-
-    rows = [
-        (kind, what, f"x{count[kind, what]}", *(f"{c[kind, what]:,}" for c in (trains, saved))) for kind, what in count
-    ]
-    rows = [("site", "adapter", "", "trains", "saved"), *rows]
-    wide = [max(len(row[i]) for row in rows) for i in range(5)]
+    active = [m.active for _, m in sites(model) if isinstance(m, Switch)]
+    count, trains, saved = tally(model, several=bool(active))
+    rows = [("site", "adapter", "", "trains", "saved")]
+    rows += [(*kind, f"x{count[kind]}", f"{trains[kind]:,}", f"{saved[kind]:,}") for kind in count]
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print(
-            "  ".join(
-                text.ljust(w) if i < 2 else text.rjust(w) for i, (text, w) in enumerate(zip(row, wide, strict=True))
-            )
-        )
-    total = frozen + sum(saved.values())
-    print(
-        f"\ntrains {sum(trains.values()):,} of {total:,} numbers ({sum(trains.values()) / total:.3%}); "
-        f"frozen {total - sum(trains.values()):,}; saved {sum(saved.values()):,}"
-    )
-    if several:
-        print("active:", next((m.active for _, m in sites(model) if isinstance(m, Switch)), None))
+        words = [text.ljust(w) if i < 2 else text.rjust(w) for i, (text, w) in enumerate(zip(row, wide, strict=True))]
+        print("  ".join(words))
+    frozen = sum(p.numel() for p in base_parameters(model).values() if not p.requires_grad)
+    training, total = sum(trains.values()), frozen + sum(saved.values())
+    share = f"{training:,} of {total:,} numbers ({training / total:.3%})"
+    print(f"\ntrains {share}; frozen {total - training:,}; saved {sum(saved.values()):,}")
+    if active:
+        print("active:", active[0])
+
+
+def tally(model: nn.Module, several: bool) -> tuple[Counter, Counter, Counter]:
+    """For each kind of site and adapter: how many there are, how many numbers train, how many are saved."""
+    count, trains, saved = Counter(), Counter(), Counter()
+
+    def kind(site: str, adapter: Adapter) -> tuple[str, str]:
+        words = f"{type(adapter).__name__}({adapter.extra_repr()})" + (f" {adapter.name!r}" if several else "")
+        return re.sub(r"\b\d+\b", "*", site) or "(the model itself)", words
+
+    for site, adapter in adapters(model):
+        count[kind(site, adapter)] += 1
+    for site, adapter, _, tensor in owned(model):
+        saved[kind(site, adapter)] += tensor.numel()
+        trains[kind(site, adapter)] += tensor.numel() * tensor.requires_grad
+    in_place = [p for p in base_parameters(model).values() if p.requires_grad]
+    if in_place:
+        count[IN_PLACE] = len(in_place)
+        trains[IN_PLACE] = saved[IN_PLACE] = sum(p.numel() for p in in_place)
+    return count, trains, saved

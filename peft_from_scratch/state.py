@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .adapt import adapters, site_name
+from .adapt import adapters, owned, site_name
 from .adapter import base_parameters
 
 FORMAT = "peft_from_scratch 1"
@@ -73,11 +73,9 @@ def settings(model: nn.Module, name: str | None = None) -> dict[str, str]:
 
 
 def _live(model: nn.Module, name: str | None) -> dict[str, Tensor]:
-    """The tensors themselves, by plain name."""
+    """The tensors themselves, by plain name; one that several sites share only once, at the first."""
     live = {k: p for k, p in base_parameters(model).items() if p.requires_grad}
-    for site, adapter in adapters(model, _one(model, name)):
-        live |= {site_name(site, k): t for k, t in adapter.own_state().items()}
-    return live
+    return live | {site_name(site, key): t for site, _, key, t in owned(model, _one(model, name))}
 
 
 def _one(model: nn.Module, name: str | None) -> str | None:

@@ -1,92 +1,61 @@
-"""The table behind the contract: one line a method. A cell that does not apply carries its reason."""
+"""The table behind the contract: one line a method, in rows/. A cell that does not apply carries its reason."""
 
+import importlib
+import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from peft_from_scratch import BitFit, LoRA, Replaced
-
-
-def linear():
-    return nn.Linear(10, 6)
-
-
-def conv1d():
-    return Conv1D(6, 10)
-
-
-def embedding():
-    return nn.Embedding(11, 6)
-
-
-def conv2d():
-    return nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2), padding_mode="reflect")
-
-
-def grouped():
-    return nn.Conv2d(4, 6, 3, groups=2)
-
-
-def norm():
-    return nn.LayerNorm(10)
-
-
+# Not square; inputs of three dimensions where the layer allows it. Even sizes, for methods that pair or block features.
 KINDS = {
-    "Linear": linear,
-    "Conv1D": conv1d,
-    "Embedding": embedding,
-    "Conv2d": conv2d,
-    "Conv2d(groups)": grouped,
-    "LayerNorm": norm,
+    "Linear": lambda: nn.Linear(12, 8),
+    "Conv1D": lambda: Conv1D(8, 12),
+    "Embedding": lambda: nn.Embedding(12, 8),
+    "Conv2d": lambda: nn.Conv2d(4, 8, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2), padding_mode="reflect"),
+    "Conv2d(groups)": lambda: nn.Conv2d(4, 8, 3, groups=2),
+    "LayerNorm": lambda: nn.LayerNorm(12),
 }
-# Not square, three-dimensional where the layer allows it.
 INPUTS = {
-    "Linear": lambda g: torch.randn(2, 5, 10, generator=g),
-    "Conv1D": lambda g: torch.randn(2, 5, 10, generator=g),
-    "Embedding": lambda g: torch.randint(0, 11, (2, 5), generator=g),
+    "Linear": lambda g: torch.randn(2, 5, 12, generator=g),
+    "Conv1D": lambda g: torch.randn(2, 5, 12, generator=g),
+    "Embedding": lambda g: torch.randint(0, 12, (2, 5), generator=g),
     "Conv2d": lambda g: torch.randn(2, 4, 9, 8, generator=g),
     "Conv2d(groups)": lambda g: torch.randn(2, 4, 9, 8, generator=g),
-    "LayerNorm": lambda g: torch.randn(2, 5, 10, generator=g),
+    "LayerNorm": lambda g: torch.randn(2, 5, 12, generator=g),
 }
 SHAPES = {
-    "Linear": (6, 10),
-    "Conv1D": (6, 10),
-    "Embedding": (6, 11),
-    "Conv2d": (6, 4 * 6),
-    "Conv2d(groups)": (6, 2 * 9),
-    "LayerNorm": (10, 1),
-}
+    "Linear": (8, 12), "Conv1D": (8, 12), "Embedding": (8, 12), "Conv2d": (8, 24), "Conv2d(groups)": (8, 18),
+    "LayerNorm": (12, 1),
+}  # fmt: skip
 
 
 @dataclass
 class Row:
-    factory: object
-    count: object  # (d_out, d_in, layer) -> numbers trained
+    """`factory(layer)` makes the adapter. `count` is the card's expression; `numbers` holds the arguments it names."""
+
+    factory: Callable[[nn.Module], nn.Module]
+    count: str
+    numbers: dict[str, float] = field(default_factory=dict)
     merges: bool = True
-    starts_as_base: bool = True
+    starts_as_base: bool | float = True  # a number: within so much, where the start is a product of many roundings
     not_for: dict[str, str] = field(default_factory=dict)  # kind -> reason
+    no_reentrant: str = ""  # why re-entrant checkpointing does not apply
+    learning_rate: float = 0.1
 
 
-TABLE = {
-    "LoRA": Row(
-        lambda base: LoRA(base, rank=3, alpha=5),
-        lambda m, n, layer: 3 * (m + n),
-        not_for={"LayerNorm": "a norm has no weight matrix"},
-    ),
-    "LoRA, rsLoRA scale": Row(
-        lambda base: LoRA(base, rank=2, alpha=5, rslora=True),
-        lambda m, n, layer: 2 * (m + n),
-        not_for={"LayerNorm": "a norm has no weight matrix"},
-    ),
-    "LoRA, dropout": Row(
-        lambda base: LoRA(base, rank=3, alpha=5, dropout=0.3),
-        lambda m, n, layer: 3 * (m + n),
-        not_for={"LayerNorm": "a norm has no weight matrix"},
-    ),
-    "BitFit": Row(BitFit, lambda m, n, layer: m, not_for={"Embedding": "an embedding has no bias"}),
-    "Replaced": Row(Replaced, lambda m, n, layer: sum(p.numel() for p in layer.parameters())),
-}
+ONLY_MATRICES = {"LayerNorm": "a norm has no weight matrix"}
 
-CELLS = [(method, kind) for method in TABLE for kind in KINDS]
+
+def load_rows() -> dict[str, Row]:
+    """All rows of tests/rows/*.py: each file has a dict ROWS."""
+    import rows
+
+    found: dict[str, Row] = {}
+    for module in pkgutil.iter_modules(rows.__path__):
+        new = importlib.import_module(f"rows.{module.name}").ROWS
+        assert not found.keys() & new.keys()
+        found |= new
+    return found

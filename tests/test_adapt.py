@@ -475,3 +475,30 @@ def test_importing_the_package_is_light():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+class Shared(Adapter):
+    """A number that all sites of one set train together."""
+
+    def __init__(self, base, bank):
+        super().__init__(base)
+        self.bank = bank
+
+    def forward(self, x):
+        return self.base(x) * self.bank.scale
+
+
+def test_what_several_sites_share_trains_once_and_is_saved_once(tmp_path):
+    def made():
+        torch.manual_seed(0)
+        bank = nn.Module()
+        bank.scale = nn.Parameter(torch.ones(()))
+        return inject(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), {"[01]": lambda b: Shared(b, bank)})
+
+    model, x = made(), torch.randn(2, 3)
+    assert list(trained(model)) == ["0.bank.scale"] == list(adapter_state(model))
+    stir(trained(model).values())
+    again = load_adapter(made(), save_adapter(model, tmp_path / "a.safetensors"))
+    assert torch.equal(again(x), model(x)) and again[0].bank is again[1].bank
+    twin = copy.deepcopy(model)
+    assert twin[0].bank is twin[1].bank

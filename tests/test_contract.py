@@ -2,15 +2,20 @@
 
 import copy
 import hashlib
+import math
 
 import pytest
 import torch
-from contract import CELLS, INPUTS, KINDS, SHAPES, TABLE
+from contract import INPUTS, KINDS, SHAPES, load_rows
 from hosts import stir
 from torch import nn
 
 from peft_from_scratch import adapter_state, inject, load_adapter, merge, remove, save_adapter, trained
 from peft_from_scratch.adapter import base_parameters
+
+
+TABLE = load_rows()
+CELLS = [(method, kind) for method in TABLE for kind in KINDS]
 
 
 class Host(nn.Module):
@@ -47,13 +52,20 @@ cells = pytest.mark.parametrize(("method", "kind"), CELLS)
 @cells
 def test_starts_as_declared(method, kind):
     model, base, x = made(method, kind)
-    assert torch.equal(model(x), base(x)) == TABLE[method].starts_as_base
+    starts = TABLE[method].starts_as_base
+    if isinstance(starts, bool):
+        assert torch.equal(model(x), base(x)) == starts
+    else:
+        assert (model(x) - base(x)).abs().max() <= starts
 
 
 @cells
 def test_count_equals_the_formula(method, kind):
     model, base, _ = made(method, kind)
-    assert sum(p.numel() for p in trained(model).values()) == TABLE[method].count(*SHAPES[kind], base.layer)
+    d_out, d_in = SHAPES[kind]
+    everything = sum(p.numel() for p in base.parameters())
+    names = dict(d_out=d_out, d_in=d_in, everything=everything, math=math, min=min, max=max, **TABLE[method].numbers)
+    assert sum(p.numel() for p in trained(model).values()) == eval(TABLE[method].count, {}, names)
 
 
 @cells
@@ -61,7 +73,7 @@ def test_count_equals_the_formula(method, kind):
 def test_training_moves_what_trains_and_nothing_else(method, kind, dtype):
     model, _, x = made(method, kind, dtype=dtype)
     before, frozen = adapter_state(model), digest(model)
-    optimizer = torch.optim.AdamW(trained(model).values(), lr=0.1)
+    optimizer = torch.optim.AdamW(trained(model).values(), lr=TABLE[method].learning_rate)
     target = torch.randn(model(x).shape, generator=torch.Generator().manual_seed(4))
     model.train()
     losses = []
@@ -126,7 +138,7 @@ def test_a_deep_copy_is_independent(method, kind):
 def test_bfloat16(method, kind):
     model, base, x = made(method, kind, dtype=torch.bfloat16)
     assert model(x).dtype == torch.bfloat16
-    if TABLE[method].starts_as_base:
+    if TABLE[method].starts_as_base is True:
         assert torch.equal(model(x), base(x))
 
 
@@ -145,6 +157,8 @@ def test_gradient_checkpointing(method, kind, reentrant):
     from torch.utils.checkpoint import checkpoint
 
     model, _, x = made(method, kind)
+    if reentrant and TABLE[method].no_reentrant:
+        pytest.skip(f"does not apply: {TABLE[method].no_reentrant}")
     stir(trained(model).values())
     if not x.is_floating_point() and reentrant:
         pytest.skip("does not apply: re-entrant checkpointing needs a float input that wants a gradient")

@@ -3,11 +3,10 @@
 import pytest
 import torch
 from hosts import batch, host, stir
+from peft_twin import Twin, peft
 from torch import nn
 
-from peft_from_scratch import LoRA, adapters, inject, merge, trained
-
-peft = pytest.importorskip("peft")
+from peft_from_scratch import LoRA, inject, merge, trained
 
 TARGETS = {
     "bert": ["query", "value", "intermediate.dense", "word_embeddings"],
@@ -17,34 +16,23 @@ TARGETS = {
 }
 
 
-def both(name, **settings):
-    """The same adapted model twice: ours, and peft's with our A and B."""
-    ours = inject(
-        host(name),
-        {tuple(rf".*\.{t.replace('.', chr(92) + '.')}" for t in TARGETS[name]): lambda b: LoRA(b, **settings)},
-    )
-    config = peft.LoraConfig(
-        r=settings["rank"],
-        lora_alpha=settings["alpha"],
-        lora_dropout=settings.get("dropout", 0.0),
-        use_rslora=settings.get("rslora", False),
-        target_modules=TARGETS[name],
-        fan_in_fan_out=name == "gpt2",
-    )
-    theirs = peft.get_peft_model(host(name), config).eval()
-    stir(trained(ours).values(), std=0.2)
-    with torch.no_grad():
-        for site, ours_at in adapters(ours):
-            for ours_t, theirs_t in pairs(ours_at, theirs.base_model.model.get_submodule(site)):
-                theirs_t.copy_(ours_t)
-    return ours, theirs
-
-
 def pairs(ours, theirs):
     """Their A and B beside ours (their embedding keeps them as bare parameters)."""
     if isinstance(ours.base, nn.Embedding):
         return [(ours.A, theirs.lora_embedding_A["default"]), (ours.B, theirs.lora_embedding_B["default"])]
     return [(ours.A, theirs.lora_A["default"].weight), (ours.B, theirs.lora_B["default"].weight)]
+
+
+def both(name, rank=3, alpha=5, dropout=0.0, rslora=False):
+    config = peft.LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        use_rslora=rslora,
+        target_modules=TARGETS[name],
+        fan_in_fan_out=name == "gpt2",
+    )
+    return Twin(name, TARGETS[name], lambda b: LoRA(b, rank, alpha, dropout, rslora), config, pairs)
 
 
 names = pytest.mark.parametrize("name", TARGETS)
@@ -53,31 +41,18 @@ names = pytest.mark.parametrize("name", TARGETS)
 @names
 @pytest.mark.parametrize("rslora", [False, True])
 def test_forward_and_gradients(name, rslora):
-    ours, theirs = both(name, rank=3, alpha=5, rslora=rslora)
-    b = batch(name)
-    out, ref = ours(**b), theirs(**b)
-    assert (out.logits - ref.logits).abs().max() <= 1e-6
-    assert (out.logits - host(name)(**b).logits).abs().max() > 1e-2, "the adapters must matter"
-    out.loss.backward()
-    ref.loss.backward()
-    for site, at in adapters(ours):
-        for mine, other in pairs(at, theirs.base_model.model.get_submodule(site)):
-            assert (mine.grad - other.grad).abs().max() <= 1e-6, site
+    both(name, rslora=rslora).check("LoRA", name, tol=1e-6)
 
 
 @names
 def test_training_mode_with_dropout(name):
-    ours, theirs = both(name, rank=3, alpha=5, dropout=0.4)
-    ours.train(), theirs.train()
-    torch.manual_seed(5)
-    out = ours(**batch(name)).logits
-    torch.manual_seed(5)
-    assert (out - theirs(**batch(name)).logits).abs().max() <= 1e-6
+    both(name, dropout=0.4).check("LoRA", name, tol=1e-6, train_seed=5)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "t5"])
 def test_generation_is_identical(name):
-    ours, theirs = both(name, rank=3, alpha=5)
+    twin = both(name)
+    ours, theirs = twin.ours, twin.theirs
     ids = {k: batch(name)[k] for k in ("input_ids", "attention_mask")}
     kw = dict(max_new_tokens=12, do_sample=False, pad_token_id=0)
     out = ours.generate(**ids, **kw)
@@ -88,7 +63,8 @@ def test_generation_is_identical(name):
 
 @names
 def test_merged(name):
-    ours, theirs = both(name, rank=3, alpha=5)
+    twin = both(name)
+    ours, theirs = twin.ours, twin.theirs
     b = batch(name)
     plain = merge(ours)
     assert (plain(**b).logits - ours(**b).logits).abs().max() <= 1e-5
@@ -98,7 +74,8 @@ def test_merged(name):
 
 def test_peft_merges_a_tied_embedding_in_place_and_we_do_not():
     """GPT-2's output head shares the embedding's weight: merging in place moves the head, which nobody adapted."""
-    ours, theirs = both("gpt2", rank=3, alpha=5)
+    twin = both("gpt2")
+    ours, theirs = twin.ours, twin.theirs
     b = batch("gpt2")
     y = theirs(**b).logits
     assert (theirs.merge_and_unload()(**b).logits - y).abs().max() > 1
@@ -109,7 +86,8 @@ def test_peft_merges_a_tied_embedding_in_place_and_we_do_not():
 
 @names
 def test_same_count(name):
-    ours, theirs = both(name, rank=3, alpha=5)
+    twin = both(name)
+    ours, theirs = twin.ours, twin.theirs
     mine = sum(p.numel() for p in trained(ours).values())
     assert mine == sum(p.numel() for n, p in theirs.named_parameters() if "lora" in n)
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from ..adapt import adapters, trained
+from ..adapt import owned, trained
 from ..adapter import base_parameters
 
 
@@ -23,9 +23,8 @@ def count(model: nn.Module, name: str | None = None) -> Counts:
     several named adapters it counts those called `name`, or all.
     """
     in_place = [p for p in base_parameters(model).values() if p.requires_grad]
-    owned = [t for _, a in adapters(model, name) for t in a.own_state().values()]
     return Counts(
         total=sum(p.numel() for p in model.parameters()),
         trained=sum(p.numel() for p in trained(model).values()),
-        saved=sum(t.numel() for t in in_place + owned),
+        saved=sum(t.numel() for t in in_place + [t for *_, t in owned(model, name)]),
     )

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..adapt import adapters, trained
+from ..adapt import adapters, owned, trained
 from ..adapter import base_parameters, sites
 from .running import Batch
 
@@ -102,8 +102,7 @@ class Checkpoint:
         """What a step may change, live: all that adapters own, the base where it trains, its running statistics."""
         base = base_parameters(self.model)
         live = {f"model/{k}": p for k, p in base.items() if p.requires_grad}
-        for site, adapter in adapters(self.model):
-            live |= {f"model/{site}:{adapter.name}.{k}": t for k, t in adapter.own_state().items()}
+        live |= {f"model/{site}:{adapter.name}.{k}": t for site, adapter, k, t in owned(self.model)}
         for site, module in sites(self.model):
             if isinstance(module, _BatchNorm):  # a frozen one is a FrozenNorm
                 live |= {f"model/{site}.{k}": t for k, t in module.named_buffers(recurse=False)}

@@ -5,42 +5,88 @@
 B = 0: the adapted layer starts as the layer it wraps. With A = 0 as well, neither would ever get a gradient.
 Trains r (d_in + d_out) numbers a layer. Merges: W + s B A costs nothing at inference.
 With `rslora`, s = alpha / sqrt(r): the size of the change stays when r grows (Kalajdzievski 2023, arXiv:2312.03732).
+With another `start` (starts/), A and B may be non-zero; s B0 A0 is then taken off, so that the layer starts as it was.
 """
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
-from jaxtyping import Shaped
+import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ...adapter import Adapter
 from ...layers import down, new_weight, up, weight_of, with_weight
+from ..card import Card
+
+CARD = Card(
+    name="LoRA",
+    paper="Hu et al.",
+    year=2021,
+    source="arXiv:2106.09685 §4.1",
+    category="reparametrized",
+    attaches="Linear, Conv1D, Embedding, Conv2d",
+    count="rank * (d_in + d_out)",
+    merges=True,
+    peft="LORA",
+)
+
+
+class Start(NamedTuple):
+    """Where A and B begin; `subtract` where B A is not zero there."""
+
+    A: Float[Tensor, "rank d_in"]
+    B: Float[Tensor, "d_out rank"]
+    subtract: bool = False
+
+
+def uniform(base: nn.Module, rank: int, scale: float) -> Start:
+    """The paper's released code: A ~ U(±1/√d_in), B = 0. Mirrored in an embedding: a token's column of A is rarely seen."""
+    d_out, d_in = weight_of(base).shape
+    A, B = new_weight(base, rank, d_in), new_weight(base, d_out, rank)
+    if isinstance(base, nn.Embedding):
+        return Start(A, nn.init.normal_(B))
+    return Start(nn.init.uniform_(A, -1 / math.sqrt(d_in), 1 / math.sqrt(d_in)), B)
 
 
 class LoRA(Adapter):
     """`base` (Linear, Conv1D, Embedding or Conv2d) plus s B A."""
 
-    def __init__(self, base: nn.Module, rank: int = 8, alpha: float = 16, dropout: float = 0.0, rslora: bool = False):
+    def __init__(
+        self,
+        base: nn.Module,
+        rank: int = 8,
+        alpha: float = 16,
+        dropout: float = 0.0,
+        rslora: bool = False,
+        start: Callable[[nn.Module, int, float], Start] = uniform,
+    ):
         super().__init__(base)
         if rank < 1 or alpha <= 0:
             raise ValueError(f"rank must be at least 1 and alpha above 0, not rank={rank} and alpha={alpha}")
-        d_out, d_in = weight_of(base).shape
         self.rank, self.alpha, self.rslora = rank, alpha, rslora
         self.scale = alpha / (math.sqrt(rank) if rslora else rank)  # not alpha: see the docstring
-        self.A = new_weight(base, rank, d_in)
-        self.B = new_weight(base, d_out, rank)
-        if isinstance(base, nn.Embedding):  # mirrored: a column of A belongs to one token and is rarely seen
-            nn.init.normal_(self.B)
-        else:
-            nn.init.uniform_(self.A, -1 / math.sqrt(d_in), 1 / math.sqrt(d_in))
+        A, B, subtract = start(base, rank, self.scale)
+        self.A, self.B = nn.Parameter(A.detach()), nn.Parameter(B.detach())
+        self.register_buffer("A0", A.detach().clone() if subtract else None)
+        self.register_buffer("B0", B.detach().clone() if subtract else None)
         self.dropout = nn.Dropout(dropout) if dropout and not isinstance(base, nn.Embedding) else nn.Identity()
 
     def forward(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
-        y = self.base(x)
-        BAx = up(self.base, down(self.base, self.dropout(x), self.A), self.B)
+        y, x = self.base(x), self.dropout(x)
+        BAx = up(self.base, down(self.base, x, self.A), self.B)
+        if self.A0 is not None:
+            BAx = BAx - up(self.base, down(self.base, x, self.A0), self.B0)
         return y + (self.scale * BAx).to(y.dtype)
 
+    def change(self) -> Float[Tensor, "d_out d_in"]:
+        """What has been learned: s (B A - B0 A0)."""
+        BA = self.B @ self.A if self.A0 is None else self.B @ self.A - self.B0 @ self.A0
+        return self.scale * BA
+
     def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.scale * self.B @ self.A)
+        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         return f"rank={self.rank}, alpha={self.alpha:g}" + (", rslora=True" if self.rslora else "")

@@ -15,6 +15,19 @@ from torch import Tensor, nn
 
 from ...adapt import inject
 from ...adapter import Adapter, Replaced, sites
+from ..card import Card
+
+CARD = Card(
+    name="BitFit",
+    paper="Ben Zaken et al.",
+    year=2021,
+    source="arXiv:2106.10199 §3",
+    category="selective",
+    attaches="any layer with a bias",
+    count="d_out",
+    merges=True,
+    peft="bias='all'",
+)
 
 
 class BitFit(Adapter):

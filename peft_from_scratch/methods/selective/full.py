@@ -6,6 +6,19 @@ There is nothing to merge: the model is plain already.
 
 from torch import nn
 
+from ..card import Card
+
+CARD = Card(
+    name="Full fine-tuning",
+    paper="the baseline",
+    year=0,
+    source="",
+    category="selective",
+    attaches="the whole model",
+    count="all",
+    merges=True,
+)
+
 
 def full(model: nn.Module) -> nn.Module:
     """Let every parameter of a plain model train."""

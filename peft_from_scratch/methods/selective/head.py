@@ -8,6 +8,19 @@ from torch import nn
 
 from ...adapt import inject
 from ...adapter import Replaced
+from ..card import Card
+
+CARD = Card(
+    name="Head only",
+    paper="the other baseline",
+    year=0,
+    source="",
+    category="selective",
+    attaches="the head",
+    count="d_in * d_out + d_out",
+    merges=True,
+    peft="modules_to_save",
+)
 
 
 def head_only(model: nn.Module, head: str = "classifier|score|classification_head") -> nn.Module:

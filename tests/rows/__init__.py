@@ -1,0 +1,1 @@
+"""Rows of the contract's table, by group of methods."""
