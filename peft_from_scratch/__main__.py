@@ -5,7 +5,7 @@ import importlib
 import sys
 
 COMMANDS = {
-    "demo": ("peft_from_scratch.demo", "fine-tune a real model in full, by its head, by BitFit and by LoRA, side by side"),
+    "demo": ("peft_from_scratch.demo", "fine-tune a real model in full, head only, by BitFit and by LoRA"),
     "fetch": ("peft_from_scratch.fetch", "download models and data into the cache, each checked by its hash"),
     "progress": ("peft_from_scratch.course.show", "your points, hints, quizzes and next step"),
     "quiz": ("peft_from_scratch.quiz.terminal", "answer a lesson's quiz in the terminal"),
@@ -14,7 +14,7 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog="peft_from_scratch", description="A course on parameter-efficient fine-tuning.")
+    parser = argparse.ArgumentParser(prog="peft_from_scratch", description="A course on PEFT.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, what) in COMMANDS.items():
         sub = commands.add_parser(name, help=what, description=what)

@@ -48,8 +48,8 @@ def inject(model: nn.Module, targets: Targets, name: str = "default") -> nn.Modu
     A second set of adapters on one model needs a `name`; from then on `switch` says which is active.
 
     Use the return value: a target may be the model itself (the empty name).
-    ValueError, before anything is changed: a pattern that matches nothing, two that match one module, a site that already
-    has an adapter of this name.
+    ValueError, before anything is changed: a pattern that matches nothing, two that match one module, a site that
+    already has an adapter of this name.
     """
     if not name or "." in name:
         raise ValueError(f"the adapter name {name!r} must be a non-empty word without a dot")

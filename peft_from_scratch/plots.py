@@ -1,6 +1,7 @@
 """One function a figure; each returns the Figure and its sentence, which is also its alternative text.
 
-Okabe and Ito's colours, told apart by colour-blind readers; transparent ground and mid-grey text, for light and dark pages.
+Okabe and Ito's colours, which colour-blind readers can tell apart; transparent ground and mid-grey text, for light and
+dark pages.
 """
 
 import base64
@@ -29,7 +30,7 @@ def figure(width: float, height: float, columns: int = 1, **kwargs) -> tuple[Fig
 
 
 def show(fig: Figure, alt: str) -> None:
-    """Show a figure in a notebook with its sentence under it, and as its alternative text; elsewhere print the sentence."""
+    """Show a figure in a notebook with its sentence under it and as its alternative text; elsewhere, the sentence."""
     try:
         from IPython.display import display
     except ImportError:
@@ -64,7 +65,8 @@ def parameter_field(trained: int, total: int, dots: int = 1200, label: str = "Lo
 def comparison(rows: list[dict]) -> tuple[Figure, str]:
     """Accuracy with interval and seeds on the left; on the right what it cost, relative to full fine-tuning.
 
-    A row has method, accuracy (an Interval), seeds (a list), and trained, flops, memory and file relative to the first row.
+    A row has method, accuracy (an Interval), seeds (a list), and trained, flops, memory and file as shares of the
+    first row's.
     """
     fig, (left, right) = figure(10.5, 3.8, 2, width_ratios=[1, 1.25])
     names = [row["method"] for row in rows]
@@ -76,26 +78,27 @@ def comparison(rows: list[dict]) -> tuple[Figure, str]:
         left.annotate(f"{score.mean:.3f}", (score.mean, y), (0, 9), textcoords="offset points", ha="center", color=GREY)
     left.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.5, -0.6), xlabel="test accuracy")
     _costs(right, rows)
-    best = max(rows[1:], key=lambda row: row["accuracy"].mean)
+    last, scores = rows[-1], ", ".join(f"{row['method']} {row['accuracy'].mean:.3f}" for row in rows)
     alt = (
-        "Left: test accuracy with 95 % interval; one dot a seed. "
-        + ", ".join(f"{row['method']} {row['accuracy'].mean:.3f}" for row in rows)
-        + f". Right: cost relative to {rows[0]['method']}; {best['method']} trains {best['trained']:.2%} of the numbers, "
-        f"for {best['flops']:.0%} of the compute, {best['memory']:.0%} of the memory and {best['file']:.1%} of the file."
+        f"Left: test accuracy with 95 % interval, one dot a seed: {scores}. "
+        f"Right: cost relative to {rows[0]['method']}. {last['method']} trains {percent(last['trained'])} of the numbers, with {percent(last['flops'])} of the "
+        f"compute, {percent(last['memory'])} of the memory and {percent(last['file'])} of the file."
     )
     return fig, alt
 
 
 def _costs(ax, rows: list[dict]) -> None:
     """Grouped bars of four costs; the value stands beside each bar, so that small ones can be read too."""
-    kinds = {"trained": "trained numbers", "flops": "compute of a step", "memory": "memory of a step", "file": "file per task"}
+    kinds = {"trained": "trained numbers", "flops": "compute", "memory": "memory", "file": "file per task"}
     high = 0.8 / len(rows)
     for i, row in enumerate(rows):
         ys = [k + (i - (len(rows) - 1) / 2) * high for k in range(len(kinds))]
         values = [row[kind] for kind in kinds]
         ax.barh(ys, values, high * 0.9, color=COLOURS.get(row["method"], OTHER))
         for y, value in zip(ys, values, strict=True):
-            ax.annotate(percent(value), (value, y), (4, 0), textcoords="offset points", va="center", fontsize=8, color=GREY)
+            ax.annotate(
+                percent(value), (value, y), (4, 0), textcoords="offset points", va="center", fontsize=8, color=GREY
+            )
     ax.set(yticks=range(len(kinds)), yticklabels=kinds.values(), xlim=(0, 1.12), ylim=(len(kinds) - 0.5, -0.5))
     ax.set_xlabel(f"relative to {rows[0]['method']}")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

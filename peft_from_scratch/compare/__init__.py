@@ -1,0 +1,1 @@
+"""Measured comparisons of methods with full fine-tuning."""
