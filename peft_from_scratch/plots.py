@@ -81,8 +81,8 @@ def comparison(rows: list[dict]) -> tuple[Figure, str]:
     last, scores = rows[-1], ", ".join(f"{row['method']} {row['accuracy'].mean:.3f}" for row in rows)
     alt = (
         f"Left: test accuracy with 95 % interval, one dot a seed: {scores}. "
-        f"Right: cost relative to {rows[0]['method']}. {last['method']} trains {percent(last['trained'])} of the numbers, with {percent(last['flops'])} of the "
-        f"compute, {percent(last['memory'])} of the memory and {percent(last['file'])} of the file."
+        f"Right: cost relative to {rows[0]['method']}. {last['method']} trains {percent(last['trained'])} of the "
+        f"numbers, with {percent(last['flops'])} of the compute, {percent(last['memory'])} of the memory and {percent(last['file'])} of the file."
     )
     return fig, alt
 

@@ -64,6 +64,7 @@ class Laboratory:
             if (done.method, done.seed, done.lr, done.split) == (method, seed, lr, split):
                 return done
         plan = self.plan
+        torch.manual_seed(seed)  # the adapters' start
         model = self.methods[method](load(plan.model, seed=seed)[0])
         history = fit(
             model,
@@ -74,8 +75,9 @@ class Laboratory:
         bits = "".join(str(int(c)) for c in score.correct)
         figures = (score.accuracy, score.log_loss, history.seconds, history.steps)
         run = Run(method, seed, lr, split, *figures, self.setting, bits)
+        cut = self.kept.exists() and not self.kept.read_text().endswith("\n")  # a write that was stopped half way
         with self.kept.open("a") as f:
-            f.write(json.dumps(asdict(run)) + "\n")
+            f.write("\n" * cut + json.dumps(asdict(run)) + "\n")
         return run
 
     def costs(self, method: str) -> dict[str, float]:
