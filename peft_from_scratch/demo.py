@@ -41,7 +41,7 @@ METHODS: dict[str, Method] = {
 }
 # The best of a half-decade grid on dev (`demo --tune`); results/demo_tuning.jsonl holds the grid.
 RATES = {"full": 1e-4, "head only": 1e-2, "BitFit": 3e-3, "LoRA": 2e-3}
-GRID = [10 ** (k / 2) for k in range(-10, -1)]  # 1e-5, 3.2e-5, 1e-4, ... 3.2e-2
+GRID = [10 ** (k / 2) for k in range(-10, 3)]  # 1e-5, 3.2e-5, 1e-4, ... 10
 
 
 def compare(lab: Laboratory, seeds: list[int]) -> list[dict]:

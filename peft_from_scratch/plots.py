@@ -78,11 +78,13 @@ def comparison(rows: list[dict]) -> tuple[Figure, str]:
         left.annotate(f"{score.mean:.3f}", (score.mean, y), (0, 9), textcoords="offset points", ha="center", color=GREY)
     left.set(yticks=range(len(rows)), yticklabels=names, ylim=(len(rows) - 0.5, -0.6), xlabel="test accuracy")
     _costs(right, rows)
-    last, scores = rows[-1], ", ".join(f"{row['method']} {row['accuracy'].mean:.3f}" for row in rows)
+    first, last = rows[0], rows[-1]
+    scores = ", ".join(f"{row['method']} {row['accuracy'].mean:.3f}" for row in rows)
+    cost = {key: percent(last[key]) for key in ("trained", "flops", "memory", "file")}
     alt = (
-        f"Left: test accuracy with 95 % interval, one dot a seed: {scores}. "
-        f"Right: cost relative to {rows[0]['method']}. {last['method']} trains {percent(last['trained'])} of the "
-        f"numbers, with {percent(last['flops'])} of the compute, {percent(last['memory'])} of the memory and {percent(last['file'])} of the file."
+        f"Left: test accuracy with 95 % interval, one dot a seed: {scores}. Right: cost relative to {first['method']}. "
+        f"{last['method']} trains {cost['trained']} of the numbers, with {cost['flops']} of the compute, "
+        f"{cost['memory']} of the memory and {cost['file']} of the file."
     )
     return fig, alt
 

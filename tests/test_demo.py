@@ -42,7 +42,7 @@ def test_the_interval_covers_seeds_and_items():
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    """Simulated: two equal methods, skill of a seed and difficulty of an item both random. Seeds alone cover far less."""
+    """Simulated: two equal methods; the skill of a seed and the difficulty of an item are both random."""
     g, hits, trials = torch.Generator().manual_seed(1), 0, 60
     for _ in range(trials):
         item = 0.8 + 0.15 * torch.randn(1, 300, generator=g)
