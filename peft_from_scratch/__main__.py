@@ -7,6 +7,7 @@ import sys
 COMMANDS = {
     "demo": ("peft_from_scratch.demo", "fine-tune a real model in full, head only, by BitFit and by LoRA"),
     "fetch": ("peft_from_scratch.fetch", "download models and data into the cache, each checked by its hash"),
+    "methods": ("peft_from_scratch.methods.table", "all methods: paper, what they train, oracle, page"),
     "progress": ("peft_from_scratch.course.show", "your points, hints, quizzes and next step"),
     "quiz": ("peft_from_scratch.quiz.terminal", "answer a lesson's quiz in the terminal"),
 }

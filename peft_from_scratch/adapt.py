@@ -54,9 +54,9 @@ def inject(model: nn.Module, targets: Targets, name: str = "default") -> nn.Modu
     if not name or "." in name:
         raise ValueError(f"the adapter name {name!r} must be a non-empty word without a dot")
     twin = twins(model)
-    chosen = plan(model, targets, twin)
+    chosen, places = plan(model, targets, twin), _places(model, twin)
     for module, (site, _) in chosen.items():
-        if any(name in _named(m) for m in _at(model, module, twin)):
+        if any(name in _named(m) for m in places[module]):
             raise ValueError(
                 f"{site!r} already has an adapter called {name!r}: "
                 "call remove(model) first, or give a second adapter its own name="
@@ -64,21 +64,22 @@ def inject(model: nn.Module, targets: Targets, name: str = "default") -> nn.Modu
     made = {module: factory(module) for module, (_, factory) in chosen.items()}
     refuse_unreachable(chosen, [a for _, a in adapters(model)] + list(made.values()))
     freeze(model)
-    for adapter in made.values():
+    for module, adapter in made.items():
         adapter.name = name
+        adapter.train(module.training)
     norms = {m: FrozenNorm(m) for _, m in sites(model) if isinstance(m, _BatchNorm) and m not in made}
     model = _replace(model, norms)
     if {a.name for _, a in adapters(model)} <= {name}:
-        return _replace(model, {m: adapter for module, adapter in made.items() for m in _at(model, module, twin)})
+        return _replace(model, {m: adapter for module, adapter in made.items() for m in places[module]})
 
     model = _with_switches(model)
+    places = _places(model, twin)
     new: dict[nn.Module, nn.Module] = {}
     for module, adapter in made.items():
-        places = _at(model, module, twin)
-        if isinstance(places[0], Switch):
-            places[0].adapters[name] = adapter
+        if isinstance(there := places[module][0], Switch):
+            there.adapters[name] = adapter
         else:
-            new |= dict.fromkeys(places, Switch(module, {name: adapter}))
+            new |= dict.fromkeys(places[module], Switch(module, {name: adapter}))
     return switch(_replace(model, new), name)
 
 
@@ -128,9 +129,13 @@ def merge(model: nn.Module) -> nn.Module:
     return model
 
 
-def _at(model: nn.Module, module: nn.Module, twin: dict[nn.Module, nn.Module]) -> list[nn.Module]:
-    """What stands at the places of `module` and its twins: the plain modules, or what is around them."""
-    return [m for _, m in sites(model) if twin.get(plain(m)) is module]
+def _places(model: nn.Module, twin: dict[nn.Module, nn.Module]) -> dict[nn.Module, list[nn.Module]]:
+    """What stands at the places of each plain module and its twins: they themselves, or what is around them."""
+    places: dict[nn.Module, list[nn.Module]] = {}
+    for _, module in sites(model):
+        if plain(module) in twin:
+            places.setdefault(twin[plain(module)], []).append(module)
+    return places
 
 
 def _replace(model: nn.Module, new: dict[nn.Module, nn.Module]) -> nn.Module:

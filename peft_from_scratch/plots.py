@@ -7,12 +7,13 @@ dark pages.
 import base64
 import html
 import io
-import math
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 GREY = "#7a7a7a"
+FAINT = "#7a7a7a66"
 COLOURS = {"full": "#0072B2", "LoRA": "#D55E00", "BitFit": "#009E73", "head only": "#CC79A7"}
 OTHER = "#E69F00"
 STYLE = {
@@ -45,14 +46,14 @@ def show(fig: Figure, alt: str) -> None:
     display({"text/html": page, "text/plain": alt}, raw=True)
 
 
-def parameter_field(trained: int, total: int, dots: int = 1200, label: str = "LoRA") -> tuple[Figure, str]:
-    """All numbers of a model as a field of dots, the trained ones coloured."""
-    columns = round(math.sqrt(3 * dots))
+def parameter_field(trained: int, total: int, label: str = "LoRA", ax: Axes | None = None) -> tuple[Figure, str]:
+    """All numbers of a model as a field of 1,200 dots, the trained ones coloured; into `ax`, or a figure of its own."""
+    dots, rows = 1200, 20
     coloured = max(1, round(dots * trained / total))
-    fig, (ax,) = figure(7.2, 2.6)
-    for first, last, colour in ((0, coloured, COLOURS.get(label, OTHER)), (coloured, dots, "#bdbdbd")):
+    fig, (ax,) = figure(7.2, 2.6) if ax is None else (ax.figure, (ax,))
+    for first, last, colour in ((0, coloured, COLOURS.get(label, OTHER)), (coloured, dots, FAINT)):
         places = range(first, last)
-        ax.scatter([i // (dots // columns) for i in places], [-(i % (dots // columns)) for i in places], s=9, c=colour)
+        ax.scatter([i // rows for i in places], [-(i % rows) for i in places], s=9, c=colour, linewidths=0)
     ax.set_aspect("equal")
     ax.axis("off")
     alt = (

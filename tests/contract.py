@@ -9,10 +9,17 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+
+def conv1d():
+    layer = Conv1D(8, 12)
+    nn.init.normal_(layer.bias)  # it starts at zero, where a method that scales the bias would have nothing to scale
+    return layer
+
+
 # Not square; inputs of three dimensions where the layer allows it. Even sizes, for methods that pair or block features.
 KINDS = {
     "Linear": lambda: nn.Linear(12, 8),
-    "Conv1D": lambda: Conv1D(8, 12),
+    "Conv1D": conv1d,
     "Embedding": lambda: nn.Embedding(12, 8),
     "Conv2d": lambda: nn.Conv2d(4, 8, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2), padding_mode="reflect"),
     "Conv2d(groups)": lambda: nn.Conv2d(4, 8, 3, groups=2),

@@ -211,6 +211,11 @@ def test_a_trained_batch_norm_follows_the_mode():
     assert model[1].trained.running_mean.any() and not model[1].base.running_mean.any()
 
 
+def test_an_adapter_comes_in_the_mode_of_its_layer():
+    assert not any(m.training for m in inject(host("bert"), {QV: lambda b: LoRA(b, dropout=0.5)}).modules())
+    assert all(m.training for m in inject(host("bert").train(), {QV: LoRA}).modules())
+
+
 def test_frozen_is_not_eval():
     model = adapted()
     model.train()  # BERT's dropout is on by default

@@ -14,7 +14,9 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = dict(
-    line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")
+    line.split("==")
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line and not line.startswith("#")
 )
 EXTRAS = PROJECT["optional-dependencies"]
 WANTED = [Requirement(r) for r in PROJECT["dependencies"] + sum(EXTRAS.values(), [])]
@@ -66,7 +68,10 @@ def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "peft_from_scratch" / "methods").rglob("*.py")), ids=lambda p: p.stem)
+PAGES = [p for p in sorted((ROOT / "peft_from_scratch" / "methods").rglob("*.py")) if "\nCARD = " in p.read_text()]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_a_method_is_a_page(path):
     assert len(path.read_text().splitlines()) <= 130
 
