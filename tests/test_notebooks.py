@@ -1,0 +1,92 @@
+"""Every lesson's notebook keeps the limits, runs untouched with 0 points, and runs solved with all of them.
+
+PFS_WRITE_RESULTS=1 also writes the seconds and the peak memory of the solved run to results/notebooks.json.
+"""
+
+import json
+import os
+import platform
+import re
+from pathlib import Path
+
+import pytest
+
+from peft_from_scratch.check import lesson
+from peft_from_scratch.check.notebooks import cell_of, check_cells, run_notebook, validate_notebook
+
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("nbclient")
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+RESULTS = ROOT / "results" / "notebooks.json"
+MODE = os.environ.get("PEFT_COURSE_MODE", "ci")  # a results run chooses cpu or gpu
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def tasks_of(path):
+    return lesson(path.stem[:2]).exercises
+
+
+def plural(number, word):
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+@each_notebook
+def test_keeps_the_limits(path):
+    assert validate_notebook(path) == []
+
+
+@each_notebook
+def test_says_what_each_exercise_asks_for(path):
+    """Difficulty, minutes, points and tier above each exercise are those of its check."""
+    cells = nbformat.read(path, as_version=4).cells
+    for number, task in enumerate(tasks_of(path), 1):
+        at = cell_of(nbformat.read(path, as_version=4), task)
+        above = next(cell.source for cell in reversed(cells[:at]) if cell.cell_type == "markdown")
+        points, minutes = plural(task.points, "point"), plural(task.minutes, "minute")
+        assert f"### Exercise {number} · {task.title}\n" in above
+        said = f"*Difficulty {task.difficulty} of 5 · {minutes} · {points} · {task.tier} · unlocks {task.unlocks}*"
+        assert said in " ".join(above.split()), said
+
+
+@each_notebook
+def test_carries_the_address_in_one_form(path):
+    """`OWNER/NAME` on github.com, in the badge and in the set-up cell, so that one command can stamp both."""
+    title, setup = nbformat.read(path, as_version=4).cells[:2]
+    address = re.search(r"git\+https://github\.com/([\w.-]+/[\w.-]+)", setup.source)[1]
+    badge = f"https://colab.research.google.com/github/{address}/blob/main/notebooks/{path.name}"
+    assert badge in title.source and f"https://github.com/{address}" in title.source
+
+
+@each_notebook
+def test_untouched_it_runs_and_scores_nothing(path):
+    result = run_notebook(path)
+    assert result.errors == ()
+    assert result.points == 0
+    checks = check_cells(nbformat.read(path, as_version=4))
+    for at, name in checks.items():
+        assert result.outputs[at].splitlines()[0] == f"○ {name}: not written yet"
+        assert "✗" not in result.outputs[at] and "✓" not in result.outputs[at]
+    assert result.seconds < 60, "ci mode is for two busy cores: at most 30 s on free ones"
+
+
+@each_notebook
+def test_solved_it_scores_everything(path):
+    result = run_notebook(path, solved=True, mode=MODE, timeout=600, env={"PFS_STRICT": "1"})
+    assert result.errors == ()
+    assert result.points == result.max_points == sum(task.points for task in tasks_of(path))
+    if os.environ.get("PFS_WRITE_RESULTS") == "1":
+        record(path.stem, result)
+
+
+def record(name, result):
+    """Put one notebook's figures beside those already there."""
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    found.setdefault(name, {})[MODE] = {
+        "seconds": round(result.seconds, 1), "peak_mb": round(result.peak_mb), "machine": machine,
+    }  # fmt: skip
+    beside = RESULTS.with_suffix(".part")
+    beside.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
+    os.replace(beside, RESULTS)
