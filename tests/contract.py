@@ -51,6 +51,7 @@ class Row:
     not_for: dict[str, str] = field(default_factory=dict)  # kind -> reason
     no_reentrant: str = ""  # why re-entrant checkpointing does not apply
     learning_rate: float = 0.1
+    in_training_only: tuple[str, ...] = ()  # parameters that eval mode leaves out, by name
 
 
 ONLY_MATRICES = {"LayerNorm": "a norm has no weight matrix"}

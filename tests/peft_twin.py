@@ -70,7 +70,7 @@ class Twin:
         }
 
     def check(self, method: str, given=None, tol: float = 1e-5, train_seed=None, effect: float = 1e-2):
-        """Assert both differences within `tol`, that the adapters matter, and record the figure for the methods table."""
+        """Assert both differences within `tol`, and that the adapters matter; record the figure."""
         found = self.difference(batch(given) if isinstance(given, str) else given, train_seed)
         assert found["forward"] <= tol and found["gradients"] <= tol, found
         assert found["effect"] >= effect, found

@@ -1,4 +1,5 @@
 """The budget: one place reads the mode; a bad one is a clear error; setup seeds and says one line."""
+
 import random
 
 import numpy

@@ -1,4 +1,5 @@
 """The check engine on a made-up lesson: right, wrong, unwritten, endless and hostile answers."""
+
 import ast
 import dataclasses
 import signal
@@ -89,9 +90,22 @@ def test_core_property_caps_the_points_and_only_the_first_fault_is_explained():
     assert [":" in line for line in both.lines if line.startswith("✗")] == [True, False]
 
 
-@pytest.mark.parametrize("body", ["...", "pass", '"""Doc."""\n...', "raise NotImplementedError", "y = ...\nreturn y",
-                                  "return ...", 'raise NotImplementedError("write it")', "x[..., 0] = 1\ny = ...",
-                                  "x.A = ...", "return x @ ... + b", "y = nn.Parameter(...)\nreturn y"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "...",
+        "pass",
+        '"""Doc."""\n...',
+        "raise NotImplementedError",
+        "y = ...\nreturn y",
+        "return ...",
+        'raise NotImplementedError("write it")',
+        "x[..., 0] = 1\ny = ...",
+        "x.A = ...",
+        "return x @ ... + b",
+        "y = nn.Parameter(...)\nreturn y",
+    ],
+)
 def test_unwritten_answers_are_one_line(body):
     result = forward_with(body)
     assert result.lines == ("○ demo.forward: not written yet",)
@@ -112,8 +126,10 @@ def test_an_ellipsis_index_is_no_gap():
 
 
 def test_unwritten_class_and_values():
-    stub = cell("class LoRALinear:\n    def __init__(self, base, r, alpha):\n        self.base = base\n"
-                "    def forward(self, x):\n        ...")
+    stub = cell(
+        "class LoRALinear:\n    def __init__(self, base, r, alpha):\n        self.base = base\n"
+        "    def forward(self, x):\n        ..."
+    )
     assert grade(exercise("demo.layer"), stub).status == "unwritten"
     assert grade(exercise("demo.steps"), cell("order = ...")).status == "unwritten"
     assert grade(exercise("demo.steps"), cell("order = [..., ..., ...]")).status == "unwritten"
@@ -124,20 +140,24 @@ def test_unwritten_class_and_values():
     assert "left in `order`" in grade(exercise("demo.steps"), cell("order = [2, ..., 3]")).lines[0]
 
 
-@pytest.mark.parametrize("body, says", [
-    ("x @ W.T", "is a `return` missing"),
-    ("return x @ W", "RuntimeError: mat1 and mat2"),
-    ("return x @ W", "in line 2: `return x @ W`"),
-    ("return lora_forward(x, W, b, A, B, scale)", "calls itself without end"),
-    ("return undefined_thing", "NameError: name 'undefined_thing' is not defined, in line 2"),
-    ("exit()", "SystemExit|NameError"),
-    ("raise SystemExit", "ends the whole program"),
-    ("assert False, 'mine'", "your code stopped with AssertionError: mine"),
-    ("return 3.0", "returned a float; a tensor is wanted"),
-    ("return x @ W.T + b.sum(0) * 0", "wanted|check W and b"),
-])
+@pytest.mark.parametrize(
+    "body, says",
+    [
+        ("x @ W.T", "is a `return` missing"),
+        ("return x @ W", "RuntimeError: mat1 and mat2"),
+        ("return x @ W", "in line 2: `return x @ W`"),
+        ("return lora_forward(x, W, b, A, B, scale)", "calls itself without end"),
+        ("return undefined_thing", "NameError: name 'undefined_thing' is not defined, in line 2"),
+        ("exit()", "SystemExit|NameError"),
+        ("raise SystemExit", "ends the whole program"),
+        ("assert False, 'mine'", "your code stopped with AssertionError: mine"),
+        ("return 3.0", "returned a float; a tensor is wanted"),
+        ("return x @ W.T + b.sum(0) * 0", "wanted|check W and b"),
+    ],
+)
 def test_faulty_answers_are_met_with_one_sentence(body, says):
     import re
+
     result = forward_with(body)
     assert not result.passed and result.points <= 1
     assert re.search(says, result.first_failure), result.first_failure
@@ -156,9 +176,15 @@ def test_a_function_is_wanted():
     assert "of type int" in grade(exercise("demo.forward"), cell("lora_forward = 3")).first_failure
 
 
-@pytest.mark.parametrize("body", ["while True: pass", "while True: print('x')",
-                                  "while True:\n    try:\n        1\n    except Exception:\n        pass",
-                                  "while True:\n    try:\n        1\n    except:\n        pass"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "while True: pass",
+        "while True: print('x')",
+        "while True:\n    try:\n        1\n    except Exception:\n        pass",
+        "while True:\n    try:\n        1\n    except:\n        pass",
+    ],
+)
 def test_an_endless_loop_is_stopped(body):
     before = signal.getsignal(signal.SIGALRM)
     start = time.monotonic()
@@ -196,11 +222,16 @@ def test_nothing_a_learner_does_outlives_the_check(capsys):
     torch.manual_seed(3)
     expected = torch.randn(2)
     torch.manual_seed(3)
-    result = forward_with("print('noise')\ntorch.manual_seed(9)\ntorch.set_default_dtype(torch.float64)\n"
-                          "torch.set_grad_enabled(False)\nreturn x", time_limit=5.0)
+    result = forward_with(
+        "print('noise')\ntorch.manual_seed(9)\ntorch.set_default_dtype(torch.float64)\n"
+        "torch.set_grad_enabled(False)\nreturn x",
+        time_limit=5.0,
+    )
     assert result.status == "failed"  # torch is not defined in that cell
-    result = forward_with("import torch\nprint('noise')\ntorch.manual_seed(9)\ntorch.set_default_dtype(torch.float64)\n"
-                          "torch.set_grad_enabled(False)\nreturn x @ W.T + b + scale * (x @ A.T) @ B.T")
+    result = forward_with(
+        "import torch\nprint('noise')\ntorch.manual_seed(9)\ntorch.set_default_dtype(torch.float64)\n"
+        "torch.set_grad_enabled(False)\nreturn x @ W.T + b + scale * (x @ A.T) @ B.T"
+    )
     assert result.passed
     assert torch.get_default_dtype() is torch.float32 and torch.is_grad_enabled()
     assert torch.equal(torch.randn(2), expected)
@@ -247,6 +278,7 @@ def test_an_exercise_must_make_sense():
 
 
 # check() ---------------------------------------------------------------------------------------------------------
+
 
 def test_check_returns_the_learners_object_and_logs(capsys):
     space = cell(RIGHT)
@@ -343,8 +375,10 @@ def test_hints_come_in_three_steps(capsys):
     out = capsys.readouterr().out.splitlines()
     assert out[:3] == ["Hint 1 of 3, a question:", "  How many numbers has A?", "Hint 2 of 3, the equation:"]
     assert sum("That is the last one" in line for line in out) == 2
-    assert out[-2:] == ["Hints have steps 1, 2 and 3, not 7.",
-                        "There is no exercise 'demo.cuont'. Did you mean 'demo.count'?"]
+    assert out[-2:] == [
+        "Hints have steps 1, 2 and 3, not 7.",
+        "There is no exercise 'demo.cuont'. Did you mean 'demo.count'?",
+    ]
     assert [event["step"] for event in read_events()] == [1, 2, 3, 3, 1]
 
 
@@ -356,6 +390,7 @@ def test_solution_shows_the_reference_and_is_recorded(capsys):
 
 def test_signs_survive_a_terminal_without_them(monkeypatch):
     import io
+
     raw = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="cp1252", write_through=True))
     say("✓ x Wᵀ")
@@ -363,6 +398,7 @@ def test_signs_survive_a_terminal_without_them(monkeypatch):
 
 
 # predictions, start_from, lookup -----------------------------------------------------------------------------------
+
 
 def test_predictions_are_compared_at_once(capsys):
     predict("99.share", 5, (2, 10))
@@ -379,13 +415,24 @@ def test_predictions_are_compared_at_once(capsys):
     assert "1 of 2 inside their range (50%); aim: 80%." in str(found)
 
 
-@pytest.mark.parametrize("args, says", [
-    ((..., ...), "no prediction made"), ((3, ...), "no prediction made"), ((3,), "no prediction made"),
-    ((3, (..., 5)), "no prediction made"), ((3, (5, 1)), "upside down"), ((9, (1, 5)), "outside your own range"),
-    (("0.3 %", (1, 5)), "not a finite number"), ((True, (0, 5)), "not a finite number"),
-    ((float("nan"), (0, 5)), "not a finite number"), ((3, 5), "two numbers"), ((3, (1, 2, 3)), "two numbers"),
-    ((torch.ones(3), (1, 2)), "not a finite number"), ((None, (1, 2)), "not a finite number"),
-])
+@pytest.mark.parametrize(
+    "args, says",
+    [
+        ((..., ...), "no prediction made"),
+        ((3, ...), "no prediction made"),
+        ((3,), "no prediction made"),
+        ((3, (..., 5)), "no prediction made"),
+        ((3, (5, 1)), "upside down"),
+        ((9, (1, 5)), "outside your own range"),
+        (("0.3 %", (1, 5)), "not a finite number"),
+        ((True, (0, 5)), "not a finite number"),
+        ((float("nan"), (0, 5)), "not a finite number"),
+        ((3, 5), "two numbers"),
+        ((3, (1, 2, 3)), "two numbers"),
+        ((torch.ones(3), (1, 2)), "not a finite number"),
+        ((None, (1, 2)), "not a finite number"),
+    ],
+)
 def test_nonsense_predictions_get_a_sentence(args, says, capsys):
     predict("99.x", *args)
     reveal("99.x", 4.0)
@@ -418,8 +465,15 @@ def test_start_from_keeps_own_answers_that_pass(capsys):
     assert "Loaded: lora_forward. Kept your own: lora_count." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("place, says", [("77.2", "There is no lesson '77'. Lessons: "), ("99.9", "exercises 1 to 6"),
-                                         ("99.0", "exercises 1 to 6"), ("99", 'Write start_from("04.4")')])
+@pytest.mark.parametrize(
+    "place, says",
+    [
+        ("77.2", "There is no lesson '77'. Lessons: "),
+        ("99.9", "exercises 1 to 6"),
+        ("99.0", "exercises 1 to 6"),
+        ("99", 'Write start_from("04.4")'),
+    ],
+)
 def test_start_from_an_unknown_place(place, says, capsys, monkeypatch):
     start_from(place, {})
     assert says in capsys.readouterr().out
@@ -447,11 +501,22 @@ def test_lessons_are_found_by_id_and_slug():
 
 # the notebook's cells, without a notebook ---------------------------------------------------------------------------
 
-@pytest.mark.parametrize("source, names", [
-    ("def f(x):\n    y = 1\n    return y", {"f"}), ("class A:\n    b = 2", {"A"}), ("a, b = 1, 2", {"a", "b"}),
-    ("x: int = 3", {"x"}), ("f = check('a', 'f')", set()), ("f = pfs.check('a', 'f')", set()), ("x == 3", set()),
-    ("def broken(:\n  1", {"broken"}), ("print('a=b')", set()), ("@jaxtyped\nasync def g(): ...", {"g"}),
-])
+
+@pytest.mark.parametrize(
+    "source, names",
+    [
+        ("def f(x):\n    y = 1\n    return y", {"f"}),
+        ("class A:\n    b = 2", {"A"}),
+        ("a, b = 1, 2", {"a", "b"}),
+        ("x: int = 3", {"x"}),
+        ("f = check('a', 'f')", set()),
+        ("f = pfs.check('a', 'f')", set()),
+        ("x == 3", set()),
+        ("def broken(:\n  1", {"broken"}),
+        ("print('a=b')", set()),
+        ("@jaxtyped\nasync def g(): ...", {"g"}),
+    ],
+)
 def test_names_a_cell_defines(source, names):
     assert session.defined_names(source) == names
 
@@ -496,6 +561,9 @@ def test_equal_values_are_told_apart_by_the_cell_that_wrote_them(shell, capsys):
 def test_no_engine_file_is_long():
     for path in (Path(session.__file__).parent).glob("*.py"):
         source = path.read_text(encoding="utf-8")
-        longest = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)
-                   and node.end_lineno - node.lineno > 40]
+        longest = [
+            node
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno > 40
+        ]
         assert not longest, path

@@ -1,4 +1,5 @@
 """The check engine in real kernels, and the runner and the rules for notebooks."""
+
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,24 @@ STUB = "def lora_forward(x, W, b, A, B, scale):\n    ..."
 RIGHT = "def lora_forward(x, W, b, A, B, scale):\n    return x @ W.T + b + scale * (x @ A.T) @ B.T"
 CHECK = 'lora_forward = check("demo.forward", "lora_forward")'
 LESSON = [
-    "# Demo", "import torch\nfrom torch import nn\nfrom peft_from_scratch.check import check, predict, reveal",
-    "## One\n![a row of dots](dots.png)", STUB, CHECK, "def lora_count(d_in, d_out, r):\n    ...",
-    'lora_count = check("demo.count", "lora_count")', "my_guess = ...\nmy_range = (..., ...)",
+    "# Demo",
+    "import torch\nfrom torch import nn\nfrom peft_from_scratch.check import check, predict, reveal",
+    "## One\n![a row of dots](dots.png)",
+    STUB,
+    CHECK,
+    "def lora_count(d_in, d_out, r):\n    ...",
+    'lora_count = check("demo.count", "lora_count")',
+    "my_guess = ...\nmy_range = (..., ...)",
     'my_guess, my_range = check("demo.guess", "my_guess, my_range")\npredict("99.share", my_guess, my_range)',
-    'reveal("99.share", 0.325)', "order = ...", 'order = check("demo.steps", "order")',
+    'reveal("99.share", 0.325)',
+    "order = ...",
+    'order = check("demo.steps", "order")',
     "class LoRALinear(nn.Module):\n    def __init__(self, base, r, alpha):\n        ...\n"
     "    def forward(self, x):\n        ...",
     'LoRALinear = check("demo.layer", "LoRALinear")',
     "print(LoRALinear(nn.Linear(7, 5), 2, 4)(torch.ones(1, 7)).shape)",
-    "n = ...", 'n = check("demo.number", "n")',
+    "n = ...",
+    'n = check("demo.number", "n")',
 ]
 
 
@@ -47,8 +56,11 @@ def test_untouched_scores_nothing_and_says_little(tmp_path):
     assert result.errors == () and result.points == 0 and result.max_points == 13
     said = "".join(result.outputs[4:14])
     assert said.splitlines() == [f"○ demo.{name}: not written yet" for name in ("forward", "count", "guess")] + [
-        "○ 99.share: no prediction made", "99.share: 0.325 (no prediction made)",
-        "○ demo.steps: not written yet", "○ demo.layer: not written yet"]
+        "○ 99.share: no prediction made",
+        "99.share: 0.325 (no prediction made)",
+        "○ demo.steps: not written yet",
+        "○ demo.layer: not written yet",
+    ]
     assert "torch.Size([1, 5])" in result.outputs[14]
     assert result.seconds > 0 and 50 < result.peak_mb < 5000
 
@@ -63,11 +75,24 @@ def test_solved_scores_everything(tmp_path):
 
 def test_learners_troubles_in_a_real_kernel(tmp_path):
     first = "import torch\nfrom peft_from_scratch.check import check"
-    cells = [first,
-             'check("demo.count", "lora_count")', RIGHT, CHECK, RIGHT.replace("scale *", "undefined *") + "\nnope",
-             CHECK, "nope\n" + RIGHT, CHECK, RIGHT.replace("return", "return return"), CHECK,
-             "def lora_forward(x, W, b, A, B, scale):\n    while True:\n        pass", CHECK, CHECK, RIGHT, CHECK,
-             "import time\nprint('still here')"]
+    cells = [
+        first,
+        'check("demo.count", "lora_count")',
+        RIGHT,
+        CHECK,
+        RIGHT.replace("scale *", "undefined *") + "\nnope",
+        CHECK,
+        "nope\n" + RIGHT,
+        CHECK,
+        RIGHT.replace("return", "return return"),
+        CHECK,
+        "def lora_forward(x, W, b, A, B, scale):\n    while True:\n        pass",
+        CHECK,
+        CHECK,
+        RIGHT,
+        CHECK,
+        "import time\nprint('still here')",
+    ]
     result = run_notebook(notebook(tmp_path / "99_demo.ipynb", cells))
     said = result.outputs
     assert "`lora_count` is not defined. Run the cell that defines it" in said[1]
@@ -83,8 +108,9 @@ def test_learners_troubles_in_a_real_kernel(tmp_path):
 
 def test_exercise_cells_are_found_by_name_where_metadata_is_lost(tmp_path):
     read = nbformat.read(notebook(tmp_path / "99_demo.ipynb", LESSON), as_version=4)
-    assert list(check_cells(read).values()) == [f"demo.{x}" for x in ("forward", "count", "guess", "steps",
-                                                                        "layer", "number")]
+    assert list(check_cells(read).values()) == [
+        f"demo.{x}" for x in ("forward", "count", "guess", "steps", "layer", "number")
+    ]
     assert cell_of(read, exercise("demo.forward")) == 3
     assert cell_of(read, exercise("demo.guess")) == 7
 
@@ -93,19 +119,22 @@ def test_a_good_notebook_breaks_no_rule(tmp_path):
     assert validate_notebook(notebook(tmp_path / "99_demo.ipynb", LESSON)) == []
 
 
-@pytest.mark.parametrize("change, says", [
-    (lambda cells: cells + ["pass"] * 60, "77 cells; at most 60"),
-    (lambda cells: cells + ["## " + "word " * 3001], "words; at most 3000"),
-    (lambda cells: [cells[0], "a = 1\n" * 4, *cells[1:]], "cell 1 has 4 lines; at most 3"),
-    (lambda cells: [*cells, "a = 1\n" * 16], "cell 17 has 16 lines; at most 15"),
-    (lambda cells: [*cells, "# Again"], "2 headings of level 1"),
-    (lambda cells: [cells[0], "### Deep", *cells[1:]], "skips a level (from 1 to 3)"),
-    (lambda cells: [*cells, "## End\n![](x.png)"], "image x.png has no alt text"),
-    (lambda cells: [*cells, "## End\n<img src='x.png' alt=''>"], "has no alt text"),
-    (lambda cells: cells[:10] + cells[12:], "exercise demo.steps has no check cell"),
-    (lambda cells: cells[:10] + cells[11:], "exercise demo.steps has no cell that defines order"),
-    (lambda cells: [*cells, 'check("demo.other", "x")'], "check('demo.other') is no exercise of lesson 99"),
-])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda cells: cells + ["pass"] * 60, "77 cells; at most 60"),
+        (lambda cells: cells + ["## " + "word " * 3001], "words; at most 3000"),
+        (lambda cells: [cells[0], "a = 1\n" * 4, *cells[1:]], "cell 1 has 4 lines; at most 3"),
+        (lambda cells: [*cells, "a = 1\n" * 16], "cell 17 has 16 lines; at most 15"),
+        (lambda cells: [*cells, "# Again"], "2 headings of level 1"),
+        (lambda cells: [cells[0], "### Deep", *cells[1:]], "skips a level (from 1 to 3)"),
+        (lambda cells: [*cells, "## End\n![](x.png)"], "image x.png has no alt text"),
+        (lambda cells: [*cells, "## End\n<img src='x.png' alt=''>"], "has no alt text"),
+        (lambda cells: cells[:10] + cells[12:], "exercise demo.steps has no check cell"),
+        (lambda cells: cells[:10] + cells[11:], "exercise demo.steps has no cell that defines order"),
+        (lambda cells: [*cells, 'check("demo.other", "x")'], "check('demo.other') is no exercise of lesson 99"),
+    ],
+)
 def test_each_rule_is_kept(tmp_path, change, says):
     found = validate_notebook(notebook(tmp_path / "99_demo.ipynb", change(LESSON)))
     assert any(says in each for each in found), found

@@ -1,4 +1,5 @@
 """The progress log: two writers, corrupt lines, a file that cannot be written, points, reset, export, the table."""
+
 import argparse
 import json
 import multiprocessing
@@ -23,6 +24,7 @@ def log(monkeypatch, tmp_path):
 
 def write_many(path, who, count):
     import os
+
     os.environ["PFS_PROGRESS"] = str(path)
     for number in range(count):
         log_event("check", who=who, number=number, text="x" * 500)

@@ -1,4 +1,4 @@
-"""`python -m peft_from_scratch methods`: every method with its facts, read from the pages and from recorded test results."""
+"""`python -m peft_from_scratch methods`: every method with its facts, read from the pages and from recorded results."""
 
 import argparse
 import importlib
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(text.ljust(width) for text, width in zip(line, wide, strict=True)).rstrip())
-    print(f"\n{len(table)} methods; oracle: the library whose outputs and gradients each is held equal to, and how nearly")
+    print(f"\n{len(table)} methods; oracle: the library that each is held equal to, and how nearly")
     return 0
 
 

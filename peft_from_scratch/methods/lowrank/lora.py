@@ -5,14 +5,15 @@
 B = 0: the adapted layer starts as the layer it wraps. With A = 0 as well, neither would ever get a gradient.
 Trains r (d_in + d_out) numbers a layer. Merges: W + s B A costs nothing at inference.
 With `rslora`, s = alpha / sqrt(r): the size of the change stays when r grows (Kalajdzievski 2023, arXiv:2312.03732).
-With another `start` (starts/), A and B may be non-zero; s B0 A0 is then taken off, so that the layer starts as it was.
+With another `start` (starts/), A and B may be non-zero; s B0 A0 is then taken off, so that the layer starts as it was
+(of the same dropped x, so that this also holds in training).
+With `bias`, y also gets s b with b: (d_out,) zero, which merges where the layer has a bias.
 """
 
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
@@ -42,7 +43,7 @@ class Start(NamedTuple):
 
 
 def uniform(base: nn.Module, rank: int, scale: float) -> Start:
-    """The paper's released code: A ~ U(±1/√d_in), B = 0. Mirrored in an embedding: a token's column of A is rarely seen."""
+    """The released code: A ~ U(±1/√d_in), B = 0. Mirrored in an embedding, where a column of A is rarely seen."""
     d_out, d_in = weight_of(base).shape
     A, B = new_weight(base, rank, d_in), new_weight(base, d_out, rank)
     if isinstance(base, nn.Embedding):
@@ -61,6 +62,7 @@ class LoRA(Adapter):
         dropout: float = 0.0,
         rslora: bool = False,
         start: Callable[[nn.Module, int, float], Start] = uniform,
+        bias: bool = False,
     ):
         super().__init__(base)
         if rank < 1 or alpha <= 0:
@@ -69,16 +71,23 @@ class LoRA(Adapter):
         self.scale = alpha / (math.sqrt(rank) if rslora else rank)  # not alpha: see the docstring
         A, B, subtract = start(base, rank, self.scale)
         self.A, self.B = nn.Parameter(A.detach()), nn.Parameter(B.detach())
+        self.b = new_weight(base, len(B)) if bias else None
         self.register_buffer("A0", A.detach().clone() if subtract else None)
         self.register_buffer("B0", B.detach().clone() if subtract else None)
         self.dropout = nn.Dropout(dropout) if dropout and not isinstance(base, nn.Embedding) else nn.Identity()
 
     def forward(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
-        y, x = self.base(x), self.dropout(x)
+        y = self.base(x)
+        return y + self.learned(self.dropout(x)).to(y.dtype)
+
+    def learned(self, x: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """What the adapter adds to the output: s (B A - B0 A0) x + s b."""
         BAx = up(self.base, down(self.base, x, self.A), self.B)
         if self.A0 is not None:
             BAx = BAx - up(self.base, down(self.base, x, self.A0), self.B0)
-        return y + (self.scale * BAx).to(y.dtype)
+        if self.b is not None:
+            BAx = BAx + along_features(self.base, self.b)
+        return self.scale * BAx
 
     def change(self) -> Float[Tensor, "d_out d_in"]:
         """What has been learned: s (B A - B0 A0)."""
@@ -86,7 +95,17 @@ class LoRA(Adapter):
         return self.scale * BA
 
     def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
+        new = with_weight(self.base, weight_of(self.base) + self.change())
+        if self.b is not None and getattr(new, "bias", None) is None:
+            raise NotImplementedError("this layer has no bias to take up LoRA's: it cannot be merged")
+        if self.b is not None:
+            new.bias = nn.Parameter((new.bias + self.scale * self.b).detach().to(new.bias.dtype), requires_grad=False)
+        return new
 
     def extra_repr(self) -> str:
         return f"rank={self.rank}, alpha={self.alpha:g}" + (", rslora=True" if self.rslora else "")
+
+
+def along_features(layer: nn.Module, v: Float[Tensor, " d_out"]) -> Float[Tensor, "..."]:
+    """A number an output feature, shaped to meet the layer's output (a convolution's features are dimension 1)."""
+    return v[:, None, None] if isinstance(layer, nn.Conv2d) else v
