@@ -85,7 +85,7 @@ def table(rows: list[dict]) -> str:
 def tune(lab: Laboratory, seed: int = 0) -> None:
     """Each method over the same half-decade grid on dev, extended until the best is not at an edge."""
     for method in METHODS:
-        tried = {lr: lab.run(method, seed, lr, "dev") for lr in GRID[1:4]}
+        tried = {lr: lab.run(method, seed, lr, "dev") for lr in GRID[2:5]}
         while (best := min(tried, key=lambda lr: tried[lr].log_loss)) in (min(tried), max(tried)):
             place = GRID.index(best) + (1 if best == max(tried) else -1)
             if not 0 <= place < len(GRID):

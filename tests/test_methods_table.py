@@ -7,7 +7,7 @@ from contract import load_rows
 from peft_from_scratch.__main__ import main
 from peft_from_scratch.methods.table import markdown, pages, rows
 
-# Pages whose contract is tested elsewhere: they train in place, choose weights for another adapter, train nothing, or a gate.
+# Pages whose contract is tested elsewhere: in place, choosing weights for another adapter, training nothing or a gate.
 ELSEWHERE = {"Full fine-tuning", "Arrow", "X-LoRA"}
 
 

@@ -1,4 +1,5 @@
 """What a notebook calls: check, hint, solution, predict, reveal, start_from; and what exercises are made of."""
+
 from . import session
 from .audit import audit
 from .exercise import Exercise, Lesson, Property, Wrong
@@ -9,8 +10,25 @@ from .predictions import calibration, predict, reveal
 from .report import CheckFailed, check
 
 __all__ = [
-    "CheckFailed", "Exercise", "Lesson", "Property", "Result", "UnknownName", "Wrong", "audit", "calibration", "check",
-    "exercise", "grade", "hint", "lesson", "lessons", "predict", "reveal", "solution", "start_from",
+    "CheckFailed",
+    "Exercise",
+    "Lesson",
+    "Property",
+    "Result",
+    "UnknownName",
+    "Wrong",
+    "audit",
+    "calibration",
+    "check",
+    "exercise",
+    "grade",
+    "hint",
+    "lesson",
+    "lessons",
+    "predict",
+    "reveal",
+    "solution",
+    "start_from",
 ]
 
 session.watch()  # from the first cell on, so that the cells before the first check are seen too

@@ -1,4 +1,5 @@
 """audit(): does an exercise reject its wrong answers, and say why? A test demands that it finds nothing."""
+
 import math
 import re
 
@@ -35,8 +36,9 @@ def audit(exercise: Exercise, namespace: dict | None = None) -> list[str]:
     for wrong, result in results.items():
         found += [f"wrong answer {wrong.name!r}: {fault}" for fault in _faults(wrong, result)]
     failed = {name for result in results.values() for name in result.failed}
-    found += [f"no wrong answer fails the property {prop.name!r}"
-              for prop in exercise.properties if prop.name not in failed]
+    found += [
+        f"no wrong answer fails the property {prop.name!r}" for prop in exercise.properties if prop.name not in failed
+    ]
     return [f"{exercise.name}: {fault}" for fault in found]
 
 

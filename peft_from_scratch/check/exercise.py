@@ -1,4 +1,5 @@
 """What an exercise is: a reference, properties to test, hints, and wrong answers that must be rejected."""
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

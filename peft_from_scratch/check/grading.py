@@ -1,4 +1,5 @@
 """grade(): run an exercise's properties on an answer. It prints nothing, stores nothing and never raises."""
+
 import inspect
 import linecache
 import os
@@ -148,5 +149,6 @@ def _result(exercise: Exercise, failures: dict, tried: int) -> Result:
     if any(prop.core and prop not in kept for prop in exercise.properties):
         points = min(points, exercise.points * CAP // 100)
     lines += wrap(f"{points} of {exercise.points} points: {exercise.name}")
-    return Result(exercise.name, "failed" if failures else "passed", points, exercise.points, tuple(lines), first,
-                  tuple(failures))
+    return Result(
+        exercise.name, "failed" if failures else "passed", points, exercise.points, tuple(lines), first, tuple(failures)
+    )

@@ -1,4 +1,5 @@
 """hint(), solution() and start_from(): help on call. Each is recorded in the progress, none is forbidden."""
+
 import re
 from dataclasses import replace
 
@@ -25,8 +26,10 @@ def hint(name: str, step: int | None = None) -> None:
         return
     _asked[name] = step
     log_event("hint", lesson=lesson_of(name).id, exercise=name, step=step)
-    say(f"Hint {step} of 3, {STEPS[step - 1]}:", *(line for part in task.hints[step - 1].splitlines()
-                                                  for line in wrap("  " + part)))
+    say(
+        f"Hint {step} of 3, {STEPS[step - 1]}:",
+        *(line for part in task.hints[step - 1].splitlines() for line in wrap("  " + part)),
+    )
     if step == 3:
         say(f'That is the last one; solution("{name}") shows the reference.')
 
@@ -60,8 +63,12 @@ def start_from(place: str, namespace: dict | None = None) -> None:
         else:
             loaded.append(task.defines)
     log_event("start_from", lesson=place.split(".")[0], place=place, loaded=loaded, kept=kept)
-    say(*wrap(f"Ready for {place}. Loaded: {', '.join(loaded) or 'nothing'}."
-              + (f" Kept your own: {', '.join(kept)}." if kept else "")))
+    say(
+        *wrap(
+            f"Ready for {place}. Loaded: {', '.join(loaded) or 'nothing'}."
+            + (f" Kept your own: {', '.join(kept)}." if kept else "")
+        )
+    )
 
 
 def _find(name: str) -> Exercise | None:
@@ -86,7 +93,7 @@ def _before(place: str) -> tuple[Exercise, ...]:
     last = len(one.exercises)
     if not 1 <= number <= last + 1:  # one past the last: all of them, for what follows the exercises
         raise UnknownName(f"Lesson {one.id} has exercises 1 to {last}; there is no number {number}.")
-    return one.exercises[:number - 1]
+    return one.exercises[: number - 1]
 
 
 def _passes(task: Exercise, space: dict) -> bool:
@@ -101,8 +108,12 @@ def _load(task: Exercise, space: dict) -> bool:
             raise NameError(f"{', '.join(lacking)} not defined")
         execute(task.reference, space, f"reference of {task.name}")
     except Exception as error:
-        _refuse(UnknownName(f"{task.name} could not be loaded ({short(error)}). "
-                            "Run the setup cell at the top of the notebook first."))
+        _refuse(
+            UnknownName(
+                f"{task.name} could not be loaded ({short(error)}). "
+                "Run the setup cell at the top of the notebook first."
+            )
+        )
         return False
     session.forget(*task.names)
     built = from_namespace(task, space)

@@ -1,4 +1,5 @@
 """Run a learner's code so that nothing it does to torch, numpy, random or the screen outlives the check."""
+
 import io
 import random
 import warnings
@@ -26,8 +27,14 @@ def isolated(seed: int) -> Iterator[None]:
         random.seed(seed)
         numpy.random.seed(seed)
         torch.default_generator.manual_seed(seed)
-        with (torch.inference_mode(False), torch.enable_grad(), torch.device("cpu"), warnings.catch_warnings(),
-              redirect_stdout(_Nowhere()), redirect_stderr(_Nowhere())):
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.device("cpu"),
+            warnings.catch_warnings(),
+            redirect_stdout(_Nowhere()),
+            redirect_stderr(_Nowhere()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -1,4 +1,5 @@
 """Find lessons and exercises by name: every file check/NN_slug.py defines one `LESSON`."""
+
 import difflib
 import importlib
 import importlib.util

@@ -1,4 +1,5 @@
 """The limits of a lesson's notebook: length, headings, alt text, no outputs, and a check for each exercise."""
+
 import re
 from pathlib import Path
 
@@ -14,8 +15,13 @@ def validate_notebook(path: Path | str) -> list[str]:
     notebook = nbformat.read(path, as_version=4)
     prose = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     prose = re.sub(r"```.*?```", "", prose, flags=re.DOTALL)
-    return [*_length(notebook, prose), *_code(notebook), *_headings(prose), *_images(prose),
-            *_exercises(notebook, Path(path).stem)]
+    return [
+        *_length(notebook, prose),
+        *_code(notebook),
+        *_headings(prose),
+        *_images(prose),
+        *_exercises(notebook, Path(path).stem),
+    ]
 
 
 def _length(notebook, prose: str) -> list[str]:
@@ -49,8 +55,11 @@ def _headings(prose: str) -> list[str]:
 
 
 def _images(prose: str) -> list[str]:
-    found = [f"image {target} has no alt text" for alt, target in re.findall(r"!\[([^\]]*)\]\(([^)\s]*)", prose)
-             if not alt.strip()]
+    found = [
+        f"image {target} has no alt text"
+        for alt, target in re.findall(r"!\[([^\]]*)\]\(([^)\s]*)", prose)
+        if not alt.strip()
+    ]
     tags = re.findall(r"<img\b[^>]*>", prose, re.IGNORECASE)
     return found + [f"image {tag} has no alt text" for tag in tags if not re.search(r"""\balt=["']\s*[^"'\s]""", tag)]
 

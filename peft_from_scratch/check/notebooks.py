@@ -2,6 +2,7 @@
 
 nbformat and nbclient are imported inside: they come with jupyterlab or the dev extra, and Colab has them.
 """
+
 import os
 import re
 import tempfile
@@ -43,8 +44,9 @@ class RunResult:
     plots: int = 0
 
 
-def run_notebook(path: Path | str, solved: bool = False, mode: str = "ci", timeout: int = 300,
-                 env: dict[str, str] | None = None) -> RunResult:
+def run_notebook(
+    path: Path | str, solved: bool = False, mode: str = "ci", timeout: int = 300, env: dict[str, str] | None = None
+) -> RunResult:
     """Run every cell in a fresh kernel, in the notebook's folder; with solved=True the references are the answers.
 
     The learner's progress is not touched; after a cell that fails the others still run.
@@ -60,8 +62,13 @@ def run_notebook(path: Path | str, solved: bool = False, mode: str = "ci", timeo
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "progress.jsonl"
         inside = {**os.environ, "PFS_PROGRESS": str(log), "PEFT_COURSE_MODE": mode, **(env or {})}
-        client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", allow_errors=True,
-                                resources={"metadata": {"path": str(Path(path).resolve().parent)}})
+        client = NotebookClient(
+            notebook,
+            timeout=timeout,
+            kernel_name="python3",
+            allow_errors=True,
+            resources={"metadata": {"path": str(Path(path).resolve().parent)}},
+        )
         start = time.monotonic()
         client.execute(env=inside)
         return _result(notebook.cells[:count], notebook.cells[count], time.monotonic() - start, read_events(log))
@@ -79,8 +86,11 @@ def solve(notebook) -> None:
 
 def check_cells(notebook) -> dict[int, str]:
     """Index of each cell that calls check("name", ...), and the name."""
-    return {number: found[1] for number, cell in enumerate(notebook.cells)
-            if cell.cell_type == "code" and (found := _CHECK.search(cell.source))}
+    return {
+        number: found[1]
+        for number, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and (found := _CHECK.search(cell.source))
+    }
 
 
 def cell_of(notebook, task: Exercise) -> int | None:
@@ -90,8 +100,11 @@ def cell_of(notebook, task: Exercise) -> int | None:
             return number
     checks = [number for number, name in check_cells(notebook).items() if name == task.name]
     last = checks[0] if checks else len(notebook.cells)
-    named = [number for number, cell in enumerate(notebook.cells[:last])
-             if cell.cell_type == "code" and set(task.names) <= defined_names(cell.source)]
+    named = [
+        number
+        for number, cell in enumerate(notebook.cells[:last])
+        if cell.cell_type == "code" and set(task.names) <= defined_names(cell.source)
+    ]
     return named[-1] if named else None
 
 
@@ -105,8 +118,16 @@ def _result(cells: list, peak, seconds: float, events: list[dict]) -> RunResult:
                 errors.append((number, each.ename, each.evalue))
     found = summary(events)
     measured = "".join(_text(each) for each in peak.outputs)
-    return RunResult(seconds, float(measured or 0), tuple(outputs), tuple(events), tuple(errors),
-                     found.points, found.max_points, plots)
+    return RunResult(
+        seconds,
+        float(measured or 0),
+        tuple(outputs),
+        tuple(events),
+        tuple(errors),
+        found.points,
+        found.max_points,
+        plots,
+    )
 
 
 def _text(output) -> str:

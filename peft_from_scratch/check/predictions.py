@@ -1,4 +1,5 @@
 """Predict before you run: a number and the range one is 80 % sure of, compared at once; calibration over the course."""
+
 import math
 from dataclasses import dataclass
 
@@ -39,8 +40,10 @@ class Calibration:
         table = [f"{'prediction':<24}{'guess':>10}{'range':>22}{'result':>10}"]
         for row in self.rows:
             span = f"{number(row.low)} to {number(row.high)}"
-            table.append(f"{row.name:<24}{number(row.guess):>10}{span:>22}{number(row.actual):>10}"
-                         f"  {'inside' if row.inside else 'outside'}")
+            table.append(
+                f"{row.name:<24}{number(row.guess):>10}{span:>22}{number(row.actual):>10}"
+                f"  {'inside' if row.inside else 'outside'}"
+            )
         hits = sum(row.inside for row in self.rows)
         return "\n".join([*table, f"{hits} of {len(self.rows)} inside their range ({self.rate:.0%}); aim: {AIM:.0%}."])
 
@@ -73,10 +76,22 @@ def reveal(name: str, actual: object) -> None:
         say(f"{name}: {number(value)} (no prediction made)")
         return
     row = Compared(name, made[-1]["guess"], made[-1]["low"], made[-1]["high"], value)
-    log_event("reveal", name=name, lesson=name.split(".")[0], guess=row.guess, low=row.low, high=row.high,
-              actual=value, inside=row.inside)
-    say(*wrap(f"{name}: {number(value)}. You said {number(row.guess)} ({number(row.low)} to {number(row.high)}): "
-              f"{'inside' if row.inside else 'outside'} your range, {off(row.guess, value)}."))
+    log_event(
+        "reveal",
+        name=name,
+        lesson=name.split(".")[0],
+        guess=row.guess,
+        low=row.low,
+        high=row.high,
+        actual=value,
+        inside=row.inside,
+    )
+    say(
+        *wrap(
+            f"{name}: {number(value)}. You said {number(row.guess)} ({number(row.low)} to {number(row.high)}): "
+            f"{'inside' if row.inside else 'outside'} your range, {off(row.guess, value)}."
+        )
+    )
 
 
 def calibration() -> Calibration:

@@ -1,4 +1,5 @@
 """check(): grade the learner's object, print the verdict, log it, and hand back an object the lesson can go on with."""
+
 import os
 
 from ..course.progress import log_event, read_events
@@ -69,8 +70,11 @@ def _missing(task: Exercise, space: dict) -> Result:
     if name is None:
         return _not_graded(task, f"`{task.defines}` is the reference's: run the cell that defines yours first.")
     alike = near(name, [each for each in space if not each.startswith("_")])
-    return _not_graded(task, f"`{name}` is not defined. "
-                       + (alike if alike.startswith("Did") else "Run the cell that defines it, then this one."))
+    return _not_graded(
+        task,
+        f"`{name}` is not defined. "
+        + (alike if alike.startswith("Did") else "Run the cell that defines it, then this one."),
+    )
 
 
 def _not_graded(task: Exercise, advice: str) -> Result:
@@ -91,8 +95,9 @@ def _reference(task: Exercise, answer: object, space: dict, quiet: bool) -> obje
         return None if answer is MISSING else answer
     several = len(task.names) > 1
     nothing = (MISSING,) * len(task.names)
-    session.keep(task.names, built if several else (built,),
-                 nothing if answer is MISSING else answer if several else (answer,))
+    session.keep(
+        task.names, built if several else (built,), nothing if answer is MISSING else answer if several else (answer,)
+    )
     if not quiet:
         say(f"Until yours passes, the lesson goes on with the reference's {task.defines}.")
     return built
@@ -100,8 +105,15 @@ def _reference(task: Exercise, answer: object, space: dict, quiet: bool) -> obje
 
 def _log(result: Result) -> int:
     """Append the result; returns how often the exercise was tried without a pass in between."""
-    log_event("check", lesson=lesson_of(result.exercise).id, exercise=result.exercise, status=result.status,
-              points=result.points, max_points=result.max_points, first_failure=result.first_failure)
+    log_event(
+        "check",
+        lesson=lesson_of(result.exercise).id,
+        exercise=result.exercise,
+        status=result.status,
+        points=result.points,
+        max_points=result.max_points,
+        first_failure=result.first_failure,
+    )
     tries = 0
     for event in read_events():
         if event.get("kind") == "check" and event.get("exercise") == result.exercise:

@@ -2,6 +2,7 @@
 
 The hooks are IPython's `pre_run_cell` and `post_run_cell` (7.34 to 9); in plain Python there are none, and none needed.
 """
+
 import re
 import sys
 
@@ -28,8 +29,11 @@ def defined_names(source: str) -> set[str]:
 def caller_namespace() -> dict:
     """The globals of the first frame outside this package: those of the notebook."""
     frame = sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("peft_from_scratch", "jaxtyping",
-                                                                                 "beartype"):
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in (
+        "peft_from_scratch",
+        "jaxtyping",
+        "beartype",
+    ):
         frame = frame.f_back
     return frame.f_globals
 

@@ -1,4 +1,5 @@
 """Stop code that does not end: a timer signal where there is one, else an exception set from a watchdog thread."""
+
 import ctypes
 import signal
 import threading

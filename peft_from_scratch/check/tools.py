@@ -1,4 +1,5 @@
 """What properties are written with: random inputs, comparisons, advice. None of it uses torch.allclose."""
+
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,8 +70,10 @@ def unchanged(**tensors: Tensor) -> Iterator[None]:
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     yield
     for name, tensor in tensors.items():
-        expect(distance(tensor, before[name]) == 0.0,
-               f"it changed its input `{name}` in place; make a new tensor instead (no `+=`, no method ending in `_`).")
+        expect(
+            distance(tensor, before[name]) == 0.0,
+            f"it changed its input `{name}` in place; make a new tensor instead (no `+=`, no method ending in `_`).",
+        )
 
 
 def _a(thing: object) -> str:

@@ -1,4 +1,5 @@
 """Tell an exercise nobody has started from a wrong one, by what its compiled code does."""
+
 import dis
 import inspect
 
@@ -39,7 +40,7 @@ def _leaves_ellipsis(code) -> bool:
     steps = list(dis.get_instructions(code))
     for number, step in enumerate(steps):
         if step.argval is Ellipsis and step.opname in ("LOAD_CONST", "RETURN_CONST"):
-            following = [each.opname for each in steps[number + 1:]]
+            following = [each.opname for each in steps[number + 1 :]]
             target = next((each for each in following if not each.startswith(_LOADS)), "")
             if step.opname == "RETURN_CONST" or target == "STORE_ATTR" or following[0].startswith(_USES):
                 return True

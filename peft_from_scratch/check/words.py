@@ -1,4 +1,5 @@
 """Say what happened in one sentence: no traceback, but the line of the learner's code it happened at."""
+
 import builtins
 import sys
 import sysconfig
@@ -30,7 +31,7 @@ def wrap(text: str, indent: str = "  ") -> list[str]:
 
 
 def short(error: BaseException) -> str:
-    """"TypeError: first line of the message"."""
+    """ "TypeError: first line of the message"."""
     first = (str(error).strip().splitlines() or [""])[0]
     name = type(error).__name__
     return f"{name}: {textwrap.shorten(first, 160, placeholder='…')}" if first else name
@@ -48,7 +49,7 @@ def what_happened(error: BaseException, own_files: tuple[str, ...] = ()) -> str:
 
 
 def where(error: BaseException, own_files: tuple[str, ...] = ()) -> str:
-    """", in line 2: `return x @ W`" for the innermost frame in the learner's code; "" where it took no part."""
+    """ ", in line 2: `return x @ W`" for the innermost frame in the learner's code; "" where it took no part."""
     frame = learner_frame(error, own_files)
     line = frame.line if frame else ""
     return f", in line {frame.lineno}: `{textwrap.shorten(line, 80, placeholder='…')}`" if line else ""

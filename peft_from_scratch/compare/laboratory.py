@@ -1,13 +1,16 @@
 """Train a method, score it, keep the run: one JSON line each, so that a sweep that was stopped goes on."""
 
 import json
+import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from ..assets import find_asset
 from ..course.budget import Budget
 from ..data import batches, encode, load_data
 from ..measure import adapter_bytes, count, saved_bytes, static_bytes, step_flops
@@ -15,6 +18,7 @@ from ..models import load
 from ..train import evaluate, fit
 
 Method = Callable[[nn.Module], nn.Module]
+KNOWN = ("minilm", "smollm2", "reviews", "imdb", "spam")  # models and data that come as wheels
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Run:
     seconds: float
     steps: int
     setting: str
+    made_with: str
     correct: str
 
 
@@ -74,7 +79,7 @@ class Laboratory:
         score = evaluate(model, batches(self.sets[split], 64, self.pad))
         bits = "".join(str(int(c)) for c in score.correct)
         figures = (score.accuracy, score.log_loss, history.seconds, history.steps)
-        run = Run(method, seed, lr, split, *figures, self.setting, bits)
+        run = Run(method, seed, lr, split, *figures, self.setting, made_with(plan), bits)
         cut = self.kept.exists() and not self.kept.read_text().endswith("\n")  # a write that was stopped half way
         with self.kept.open("a") as f:
             f.write("\n" * cut + json.dumps(asdict(run)) + "\n")
@@ -94,3 +99,10 @@ class Laboratory:
             "flops": step_flops(model, step),
             "file": adapter_bytes(model),
         }
+
+
+def made_with(plan: Budget) -> str:
+    """What a figure depends on beside the setting: versions, and the wheels that model and data came in, by hash."""
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("peft-from-scratch", "torch", "transformers"))
+    wheels = [f"{name} {find_asset(name).sha256[:12]}" for name in (plan.model, plan.data) if name in KNOWN]
+    return ", ".join([libraries, *wheels, platform.machine()])

@@ -1,4 +1,5 @@
 """What runs around the lessons: the budget of this machine, and the learner's progress."""
+
 from .budget import Budget, budget, setup
 from .points import summary
 from .progress import log_event, read_events

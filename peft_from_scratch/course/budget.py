@@ -1,4 +1,5 @@
 """How much this machine can do: PEFT_COURSE_MODE=ci|cpu|gpu, read only here; unset, the hardware decides."""
+
 import os
 import random
 from dataclasses import dataclass
@@ -43,13 +44,34 @@ def budget() -> Budget:
     if mode == "gpu" and not torch.cuda.is_available():
         raise RuntimeError("PEFT_COURSE_MODE is gpu, but torch finds no GPU. Unset it, or look at nvidia-smi.")
     if mode == "ci":
-        return Budget(mode, "cpu", "off", "tiny-bert", "toy", train_size=32, steps=4, batch_size=8, max_length=16,
-                      seeds=(0,))
+        return Budget(
+            mode, "cpu", "off", "tiny-bert", "toy", train_size=32, steps=4, batch_size=8, max_length=16, seeds=(0,)
+        )
     if mode == "cpu":
-        return Budget(mode, "cpu", "off", "minilm", "reviews", train_size=2000, steps=125, batch_size=16,
-                      max_length=64, seeds=(0,))
-    return Budget(mode, "cuda", _amp(), "FacebookAI/roberta-base", "reviews", train_size=2000, steps=250,
-                  batch_size=16, max_length=128, seeds=(0, 1, 2))
+        return Budget(
+            mode,
+            "cpu",
+            "off",
+            "minilm",
+            "reviews",
+            train_size=2000,
+            steps=125,
+            batch_size=16,
+            max_length=64,
+            seeds=(0,),
+        )
+    return Budget(
+        mode,
+        "cuda",
+        _amp(),
+        "FacebookAI/roberta-base",
+        "reviews",
+        train_size=2000,
+        steps=250,
+        batch_size=16,
+        max_length=128,
+        seeds=(0, 1, 2),
+    )
 
 
 def setup(seed: int = 0) -> Budget:

@@ -1,4 +1,5 @@
 """Points from the log: per exercise the first and best try, help taken, and each quiz; reset and export."""
+
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 An event is a dict with `kind` and `time` (UTC). Kinds: check, hint, solution, predict, reveal, start_from, quiz.
 """
+
 import json
 import os
 import shutil
@@ -36,8 +37,11 @@ def log_event(kind: str, **fields: object) -> None:
         _append(path, line)
     except OSError as error:
         _memory.setdefault(path, []).append(json.loads(line))
-        _tell(path, f"Progress cannot be saved to {path} ({error.strerror or error}). It is kept in memory until this "
-                    "session ends; set PFS_PROGRESS to a file that can be written.")
+        _tell(
+            path,
+            f"Progress cannot be saved to {path} ({error.strerror or error}). It is kept in memory until this "
+            "session ends; set PFS_PROGRESS to a file that can be written.",
+        )
 
 
 def read_events(path: Path | None = None) -> list[dict]:

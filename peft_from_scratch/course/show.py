@@ -1,4 +1,5 @@
 """`python -m peft_from_scratch progress`: the learner's points as a table."""
+
 import argparse
 import sys
 from pathlib import Path
@@ -32,11 +33,15 @@ def table(found: Summary) -> list[str]:
     lines = [f"{'exercise':<28}{'points':>9}{'first try':>11}{'tries':>7}{'hints':>7}  solution"]
     for name, each in sorted(found.exercises.items(), key=lambda item: item[1].lesson):
         points = f"{each.best} of {each.max_points}" if each.max_points else "-"
-        lines.append(f"{('✓ ' if each.passed else '  ') + name:<28}{points:>9}{each.first:>11}{each.tries:>7}"
-                     f"{each.hints:>7}  {'seen' if each.solution else ''}".rstrip())
+        lines.append(
+            f"{('✓ ' if each.passed else '  ') + name:<28}{points:>9}{each.first:>11}{each.tries:>7}"
+            f"{each.hints:>7}  {'seen' if each.solution else ''}".rstrip()
+        )
     for name, each in sorted(found.quizzes.items()):
-        lines.append(f"  quiz {name}: {len(each.right)} right, {len(each.right_first)} of them at the first try, "
-                     f"{len(each.questions)} answered")
+        lines.append(
+            f"  quiz {name}: {len(each.right)} right, {len(each.right_first)} of them at the first try, "
+            f"{len(each.questions)} answered"
+        )
     return [*lines, f"{found.points} of {found.max_points} points in what was checked so far."]
 
 
