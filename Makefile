@@ -7,7 +7,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.t
 .PHONY: learn demo test lint fetch clean
 
 learn: $(VENV)/learn  ## JupyterLab at the first lesson
-	$(VENV)/bin/jupyter lab notebooks/00_start_here.ipynb
+	$(VENV)/bin/jupyter lab $(JUPYTER_FLAGS) notebooks/00_start_here.ipynb
 
 demo: $(VENV)/learn  ## full fine-tuning beside LoRA on a real model: one table, one figure
 	$(PY) -m peft_from_scratch demo

@@ -85,3 +85,25 @@ def test_nothing_large_and_no_outputs_are_committed():
     for path in paths:
         if path.suffix == ".ipynb" and path.exists():
             assert '"output_type"' not in path.read_text(), path.name
+
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_readme_tells_what_the_results_say():
+    """Its figure is the demo's, with the demo's sentence."""
+    told = (ROOT / "results" / "demo.txt").read_text().strip().splitlines()[-1]
+    assert f"![{told}](results/demo.png)" in README
+
+
+def test_the_readme_code_runs_and_prints_what_it_says(asset, tmp_path, monkeypatch, capsys):
+    """All of it but the training, which takes half a minute; so the last line, the accuracy, is another."""
+    asset("minilm"), asset("reviews")
+    monkeypatch.chdir(tmp_path)
+    code, printed = re.search(r"```python\n(.*?)```\s+```\n(.*?)```", README, re.S).groups()
+    assert len([line for line in code.splitlines() if line]) <= 12
+    code = code.replace('data["train"]', 'data["train"][:32]').replace('data["test"]', 'data["test"][:64]')
+    exec(code, {})
+    out = capsys.readouterr().out.strip().splitlines()
+    assert out[:-1] == printed.strip().splitlines()[:-1]
+    assert (tmp_path / "reviews.safetensors").exists()
