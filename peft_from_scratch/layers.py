@@ -2,6 +2,7 @@
 
     Linear      stores W                      Embedding   stores Wᵀ: a look-up is W times a one-hot vector
     Conv1D      stores Wᵀ (GPT-2's Linear)    Conv2d      stores W as (d_out, channels, height, width)
+    Linear4bit  stores W in 4 bits, and makes it again whenever it is asked for
 
 A method written against these four functions works on all of them.
 """
@@ -21,9 +22,15 @@ def is_conv1d(layer: nn.Module) -> bool:
     return module is not None and isinstance(layer, module.Conv1D)
 
 
+def is_4bit(layer: nn.Module) -> bool:
+    """This package's `Linear4bit`, told in the same way: quant/ is imported by those who quantise."""
+    module = sys.modules.get(f"{__package__}.quant.linear")
+    return module is not None and isinstance(layer, module.Linear4bit)
+
+
 def is_linear(layer: nn.Module) -> bool:
-    """The two layers that `all-linear` means."""
-    return isinstance(layer, nn.Linear) or is_conv1d(layer)
+    """The layers that `all-linear` means."""
+    return isinstance(layer, nn.Linear) or is_conv1d(layer) or is_4bit(layer)
 
 
 def weight_of(layer: nn.Module) -> Float[Tensor, "d_out d_in"]:
@@ -34,6 +41,8 @@ def weight_of(layer: nn.Module) -> Float[Tensor, "d_out d_in"]:
         return layer.weight.T
     if isinstance(layer, nn.Conv2d):
         return layer.weight.flatten(1)
+    if is_4bit(layer):
+        return layer.dequantized()
     raise TypeError(
         f"{type(layer).__name__} has no single weight matrix: target a Linear, Conv1D, Embedding or Conv2d inside it"
     )
@@ -41,6 +50,8 @@ def weight_of(layer: nn.Module) -> Float[Tensor, "d_out d_in"]:
 
 def with_weight(layer: nn.Module, W: Float[Tensor, "d_out d_in"]) -> nn.Module:
     """A new plain layer like `layer` with the matrix W, in the layer's own dtype; `layer` is left as it was."""
+    if is_4bit(layer):  # not in 4 bits, which would round W: quant.merge_4bit does that, and says what it costs
+        return layer.plain(W)
     stored = W.T if isinstance(layer, nn.Embedding) or is_conv1d(layer) else W.reshape(layer.weight.shape)
     new = copy.deepcopy(layer)
     new.weight = nn.Parameter(stored.detach().to(layer.weight.dtype).contiguous(), requires_grad=False)

@@ -65,6 +65,7 @@ class LoKr(Adapter):
         n1, n2 = factors(d_in // (kernel[0] * kernel[1]), factor)
         self.rank, self.alpha, self.scale, self.factor = rank, alpha, alpha / rank, factor
         self.rank_dropout, self.rescale, self.module_dropout = rank_dropout, rescale, module_dropout
+        self.decompose_both = decompose_both
         split1, split2 = decompose_both and rank < max(m1, n1) / 2, rank < max(m2, n2) / 2
         tucker = tucker and kernel != (1, 1) and split2
         self.W1b, self.W1a = pair(base, m1, n1, rank if split1 else None)

@@ -41,7 +41,7 @@ class Vector(nn.Module):
             raise ValueError(f"rank and length must be at least 1, not rank={rank} and length={length}")
         sizes = [rank * sum(weight_of(layer).shape) for layer in layers]
         indices = balanced(sum(sizes), length, seed)
-        self.rank, self.parts = rank, indices.split(sizes)
+        self.rank, self.seed, self.parts = rank, seed, indices.split(sizes)
         self.theta = nn.init.uniform_(new_weight(layers[0], length), -bound, bound)
         count = indices.bincount(minlength=length).clamp_min(1)
         self.register_buffer("scale", beside(layers[0], count.rsqrt()), persistent=False)
