@@ -264,6 +264,8 @@ def test_two_at_once_fetch_once(toy, server, capsys):
 
 
 SCRIPT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 import sys
 from dataclasses import replace
 from peft_from_scratch import assets, download, fetch

@@ -138,3 +138,15 @@ def k_means(points: Float[Tensor, "n d"], k: int, steps: int = 10, seed: int = 0
         size = member.sum(0)[:, None]
         centres = torch.where(size > 0, member.T @ points / size.clamp_min(1), centres)
     return torch.cdist(points, centres).argmin(1).unique(return_inverse=True)[1]
+
+
+# Orthonormal rows ----------------------------------------------------------------------------------------------------
+
+
+def orthonormal_rows(M: Float[Tensor, "n rank"]) -> Float[Tensor, "rank n"]:
+    """R with R Rᵀ = I and the columns of M as its span: Gram and Schmidt's, by QR. It does not change if M is scaled.
+
+    QR alone leaves the signs to the driver, and they jump where an entry of M goes through zero: they are set here.
+    """
+    Q, T = torch.linalg.qr(M)
+    return (Q * torch.where(T.diagonal() < 0, -1.0, 1.0).to(Q.dtype)).T
