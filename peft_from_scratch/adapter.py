@@ -11,7 +11,8 @@ from torch import Tensor, nn
 # What host models read from a layer. A list, not a catch-all: a name that is missing here fails loudly.
 FORWARDED = (
     "bias in_features out_features nf nx num_embeddings embedding_dim padding_idx in_channels out_channels "
-    "kernel_size stride padding dilation groups padding_mode normalized_shape eps num_features attention_type"
+    "kernel_size stride padding dilation groups padding_mode normalized_shape eps num_features attention_type "
+    "main_input_name get_input_embeddings"
 ).split()
 
 

@@ -68,7 +68,12 @@ def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
-PAGES = [p for p in sorted((ROOT / "peft_from_scratch" / "methods").rglob("*.py")) if "\nCARD = " in p.read_text()]
+PAGES = [
+    path
+    for folder in ("methods", "optim", "combine")
+    for path in sorted((ROOT / "peft_from_scratch" / folder).rglob("*.py"))
+    if re.search(r"^CARDS? = ", path.read_text(), re.M)
+]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)

@@ -7,20 +7,26 @@ import json
 import pkgutil
 from pathlib import Path
 
-from . import __path__ as folder
 from .card import CATEGORIES, Card
 
-RESULTS = Path(__file__).parent.parent.parent / "results" / "oracles.json"
+PACKAGE = Path(__file__).parent.parent
+FOLDERS = ("methods", "optim", "combine")
+
+RESULTS = PACKAGE.parent / "results" / "oracles.json"
 COLUMNS = ("method", "paper", "category", "attaches to", "trains per site", "merges", "oracle", "page", "lines")
 
 
 def pages() -> list[tuple[Card, str, int]]:
     """Each card with the path of its page and its number of lines, by category and then by year."""
     found = []
-    for entry in pkgutil.walk_packages(folder, "peft_from_scratch.methods."):
-        module = importlib.import_module(entry.name)
+    modules = [
+        importlib.import_module(entry.name)
+        for folder in FOLDERS
+        for entry in pkgutil.walk_packages([str(PACKAGE / folder)], f"peft_from_scratch.{folder}.")
+    ]
+    for module in modules:
         cards = getattr(module, "CARDS", None) or ([module.CARD] if hasattr(module, "CARD") else [])
-        path = entry.name.removeprefix("peft_from_scratch.methods.").replace(".", "/") + ".py"
+        path = Path(module.__file__).relative_to(PACKAGE).as_posix()
         lines = len(inspect.getsource(module).splitlines())
         found += [(card, path, lines) for card in cards]
     return sorted(found, key=lambda row: (CATEGORIES.index(row[0].category), row[0].year, row[0].name))
@@ -64,6 +70,6 @@ def markdown(table: list[tuple[str, ...]]) -> str:
     for *cells, path, lines in table:
         cells = [cell.replace("|", "\\|") for cell in cells]
         cells[4] = f"`{cells[4]}`"
-        link = f"[{path}](peft_from_scratch/methods/{path})"
+        link = f"[{path}](peft_from_scratch/{path})"
         body.append("| " + " | ".join([*cells, link, lines]) + " |")
     return "\n".join(head + body)

@@ -1,0 +1,1 @@
+"""Soft prompts: trained vectors that stand before the text, at the input or in the cache of every layer."""

@@ -1,0 +1,1 @@
+"""Methods that change hidden states, or run a small network beside the frozen one."""
