@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from .layers import refuse_4bit
+
 # What host models read from a layer. A list, not a catch-all: a name that is missing here fails loudly.
 FORWARDED = (
     "bias in_features out_features nf nx num_embeddings embedding_dim padding_idx in_channels out_channels "
@@ -57,6 +59,8 @@ class Replaced(Adapter):
 
     def __init__(self, base: nn.Module, new: nn.Module | None = None):
         super().__init__(base)
+        if new is None:
+            refuse_4bit(base, "Replaced")
         self.trained = (copy.deepcopy(base) if new is None else new).requires_grad_(True)
 
     @property

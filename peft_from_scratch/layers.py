@@ -28,6 +28,14 @@ def is_4bit(layer: nn.Module) -> bool:
     return module is not None and isinstance(layer, module.Linear4bit)
 
 
+def refuse_4bit(layer: nn.Module, what: str) -> None:
+    """ValueError for a 4-bit layer: its weight is packed codes, so that training it would train nothing, silently."""
+    if is_4bit(layer):
+        raise ValueError(
+            f"{what} needs the weight itself, and a 4-bit layer has only codes: load the model unquantised"
+        )
+
+
 def is_linear(layer: nn.Module) -> bool:
     """The layers that `all-linear` means."""
     return isinstance(layer, nn.Linear) or is_conv1d(layer) or is_4bit(layer)

@@ -790,3 +790,15 @@ def test_moving_a_state_leaves_the_counter():
 
     move(state, torch.device("meta"))
     assert state["exp_avg"].is_meta and not state["step"].is_meta and state["name"] == "x"
+
+
+def test_methods_that_need_the_weight_itself_refuse_four_bits():
+    """Packed codes have no gradient: without the error these would train nothing and say nothing."""
+    from peft_from_scratch import Replaced
+    from peft_from_scratch.methods.selective.diff_pruning import DiffPruning
+    from peft_from_scratch.methods.selective.shira import SHiRA
+
+    layer = to_4bit(torch.nn.Linear(64, 48))
+    for method in (Replaced, DiffPruning, SHiRA):
+        with pytest.raises(ValueError, match="has only codes: load the model unquantised"):
+            method(layer)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...adapt import adapters
 from ...adapter import Adapter
-from ...layers import new_weight
+from ...layers import new_weight, refuse_4bit
 from ...training.running import mode
 from ..card import Card
 from .sparse import largest
@@ -41,6 +41,7 @@ class DiffPruning(Adapter):
 
     def __init__(self, base: nn.Module, grouped: bool = False, alpha: float = 5.0):
         super().__init__(base)
+        refuse_4bit(base, "Diff pruning")
         shape = base.weight.shape
         self.w = new_weight(base, *shape)
         self.alpha = nn.Parameter(torch.full_like(self.w, alpha))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...adapt import inject
 from ...adapter import Adapter, Replaced
-from ...layers import new_weight
+from ...layers import new_weight, refuse_4bit
 from ...targets import plan, twins
 from ...training.running import device_of, inputs, mode, model_loss
 
@@ -30,6 +30,7 @@ class Sparse(Adapter):
 
     def __init__(self, base: nn.Module, positions: Int[Tensor, " n"]):
         super().__init__(base)
+        refuse_4bit(base, "A sparse change")
         size = base.weight.numel()
         if not positions.is_meta and not _different(positions, size):
             raise ValueError(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...adapt import inject
 from ...adapter import Adapter, plain, sites
+from ...layers import refuse_4bit
 from ..card import Card
 
 CARD = Card(
@@ -38,6 +39,7 @@ class TrainableTokens(Adapter):
 
     def __init__(self, base: nn.Embedding | nn.Linear, tokens: Iterable[int], rows: nn.Module | None = None):
         super().__init__(base)
+        refuse_4bit(base, "Training tokens")
         chosen, V = sorted(set(map(int, tokens))), len(base.weight)
         if not chosen or chosen[0] < 0 or chosen[-1] >= V:
             raise ValueError(
