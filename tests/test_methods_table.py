@@ -1,6 +1,7 @@
 """The table of methods is complete, and says what the pages say."""
 
 import re
+from pathlib import Path
 
 from contract import load_rows
 
@@ -30,3 +31,8 @@ def test_every_counted_formula_is_tested_by_the_contract():
 def test_markdown_has_a_line_a_method():
     page = markdown(rows())
     assert len(re.findall(r"^\| .* \| \[", page, re.M)) == len(pages())
+
+
+def test_the_committed_page_is_the_one_that_the_command_makes():
+    page = (Path(__file__).parent.parent / "methods.md").read_text(encoding="utf-8")
+    assert page.rstrip() == markdown(rows()), "run: python -m peft_from_scratch methods --markdown > methods.md"
