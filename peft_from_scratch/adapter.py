@@ -113,7 +113,7 @@ class Switch(Adapter):
 
     @property
     def weight(self) -> Tensor:
-        return self.adapters[self.active].weight if self.active in self.adapters else self.base.weight
+        return self.chosen().weight
 
     def forward(self, *args, **kwargs):
         return self.chosen()(*args, **kwargs)
@@ -133,7 +133,8 @@ class Switch(Adapter):
         self.active = name
 
     def merged(self) -> nn.Module:
-        return self.chosen().merged() if self.active in self.adapters else copy.deepcopy(self.base)
+        chosen = self.chosen()
+        return copy.deepcopy(chosen) if chosen is self.base else chosen.merged()
 
 
 def sites(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
