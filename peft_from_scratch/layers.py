@@ -29,8 +29,8 @@ def is_4bit(layer: nn.Module) -> bool:
 
 
 def refuse_4bit(layer: nn.Module, what: str) -> None:
-    """ValueError for a 4-bit layer: its weight is packed codes, so that training it would train nothing, silently."""
-    if is_4bit(layer):
+    """ValueError for a 4-bit layer, or a module with one: codes have no gradient, so that nothing would train, silently."""
+    if any(is_4bit(module) for module in layer.modules()):
         raise ValueError(
             f"{what} needs the weight itself, and a 4-bit layer has only codes: load the model unquantised"
         )
@@ -70,6 +70,12 @@ def new_weight(layer: nn.Module, *shape: int) -> nn.Parameter:
     """Zeros to train beside `layer`: on its device, and in float32 where it is stored in half precision."""
     dtype = torch.promote_types(layer.weight.dtype, torch.float32)
     return nn.Parameter(torch.zeros(shape, dtype=dtype, device=layer.weight.device))
+
+
+def new_uniform(layer: nn.Module, *shape: int) -> nn.Parameter:
+    """As `new_weight`, but U(±1/√n) with n columns, which is how PyTorch starts a Linear layer."""
+    bound = shape[-1] ** -0.5
+    return nn.init.uniform_(new_weight(layer, *shape), -bound, bound)
 
 
 def down(layer: nn.Module, x: Shaped[Tensor, "..."], A: Float[Tensor, "rank d_in"]) -> Float[Tensor, "..."]:

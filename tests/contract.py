@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from peft_from_scratch.methods.table import pages
+
 
 def conv1d():
     layer = Conv1D(8, 12)
@@ -54,7 +56,13 @@ class Row:
     in_training_only: tuple[str, ...] = ()  # parameters that eval mode leaves out, by name
 
 
+CARDS = {card.name: card for card, _, _ in pages()}
 ONLY_MATRICES = {"LayerNorm": "a norm has no weight matrix"}
+
+
+def count(method: str) -> str:
+    """What one site trains, as the method's page says."""
+    return CARDS[method].count
 
 
 def load_rows() -> dict[str, Row]:

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from contract import INPUTS, KINDS
+from contract import INPUTS, KINDS, count
 from hosts import batch, host, stir
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -30,7 +30,6 @@ from peft_from_scratch.methods.mixture.lily import Lily
 from peft_from_scratch.methods.mixture.mtl_lora import MTLLoRA
 from peft_from_scratch.methods.mixture.poly import Poly
 from peft_from_scratch.methods.mixture.tasks import task_ids
-from peft_from_scratch.methods.mixture.xlora import CARD as XLORA
 from peft_from_scratch.methods.mixture.xlora import XLoRA, xlora
 from peft_from_scratch.methods.parts import layers_at
 
@@ -490,7 +489,7 @@ def test_the_gate_comes_from_the_plain_model():
 def test_only_the_head_trains(name, width):
     model, given = gated(name), batch(name)
     n_sites = len(dict(adapters(model))) - 1
-    assert numbers(model) == eval(XLORA.count, dict(width=width, n_experts=3, n_sites=n_sites))
+    assert numbers(model) == eval(count("X-LoRA"), dict(width=width, n_experts=3, n_sites=n_sites))
     assert numbers(gated(name, layerwise=False)) == (width + 1) * 3
     before = adapter_state(model)
     optimizer = torch.optim.SGD(trained(model).values(), lr=1.0)

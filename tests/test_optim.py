@@ -17,7 +17,14 @@ from torch import nn
 from peft_from_scratch import LoRA, adapter_state, adapters, full, inject, trained
 from peft_from_scratch.measure.memory import saved_bytes
 from peft_from_scratch.methods.lowrank.dora import DoRA
+from peft_from_scratch.methods.lowrank.psoft import PSOFT
+from peft_from_scratch.methods.representation.direft import DiReFT
+from peft_from_scratch.methods.representation.reft import LoReFT
+from peft_from_scratch.methods.rotation.boft import BOFT
+from peft_from_scratch.methods.rotation.hra import HRA
+from peft_from_scratch.methods.rotation.oft import OFT
 from peft_from_scratch.optim import apollo
+from peft_from_scratch.optim.adalomo import AdaLomo
 from peft_from_scratch.optim.adam import groups
 from peft_from_scratch.optim.apollo import Apollo
 from peft_from_scratch.optim.badam import BAdam
@@ -25,7 +32,7 @@ from peft_from_scratch.optim.blocks import blocks_of
 from peft_from_scratch.optim.galore import GaLore
 from peft_from_scratch.optim.in_backward import InBackward
 from peft_from_scratch.optim.lisa import LISA
-from peft_from_scratch.optim.lomo import AdaLomo, lomo
+from peft_from_scratch.optim.lomo import lomo
 from peft_from_scratch.optim.lora_fa import freeze_A, lora_fa
 from peft_from_scratch.optim.lora_plus import lora_plus
 from peft_from_scratch.optim.riemannian import riemannian
@@ -316,8 +323,7 @@ def test_updates_in_the_backward_pass_are_the_same_steps():
     for p, q in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.equal(p, q) and q.grad is None
     assert max(alive) == 0, "each gradient is gone before the next one is made"
-    inside.set_lr(0.1)
-    inside.remove()
+    inside.finish()
     before = b.lm_head.weight.clone()
     b(**batch("llama")).loss.backward()
     assert torch.equal(b.lm_head.weight, before) and b.lm_head.weight.grad is not None
@@ -357,7 +363,7 @@ def test_bad_arguments_of_the_thrifty_optimisers():
         AdaLomo(model.parameters()).step(lambda: 0)
     with pytest.raises(ValueError, match=r"call full\(model\) first"):
         groups(inject(host("llama"), {suffixes(SITES): LoRA}), rank=2)
-    with pytest.raises(ValueError, match="no parameter to update"):
+    with pytest.raises(ValueError, match="no parameters to optimise"):
         InBackward([], lambda g: GaLore(g))
 
 
@@ -365,13 +371,12 @@ def moved(model, before):
     return {k for k, p in model.named_parameters() if not torch.equal(p, before[k])}
 
 
-def turn(model, optimizer, who, steps=1):
+def turn(model, who, steps=1):
     """The names of what moves in so many steps."""
     before = {k: p.detach().clone() for k, p in model.named_parameters()}
     for _ in range(steps):
-        optimizer.zero_grad()
+        who.zero_grad()
         model(**batch("llama")).loss.backward()
-        optimizer.step()
         who.step()
     return moved(model, before)
 
@@ -384,7 +389,7 @@ def test_lisa_trains_some_layers_and_always_the_ends():
     seen = set()
     for _ in range(6):
         awake = lisa.awake[0]
-        names = turn(model, optimizer, lisa, steps=2)
+        names = turn(model, lisa, steps=2)
         assert ends <= names and {k.split(".")[2] for k in names - ends} == {str(awake)}
         seen.add(awake)
     assert seen == {0, 1}
@@ -405,6 +410,9 @@ def test_lisa_draws_each_layer_equally_often():
         drawn += lisa.awake
         lisa.step()
     assert 150 < sum(drawn) < 250
+    lisa.finish()
+    again = LISA(model, LLAMA, lisa.optimizer, active=1, every=1)
+    assert [again.drawn(turn)[0] for turn in range(400)] == drawn, "the number of steps decides, nothing else"
 
 
 @pytest.mark.parametrize("order", ["random", "ascending", "descending"])
@@ -414,8 +422,8 @@ def test_badam_trains_every_block_once_before_one_again(order):
     badam = BAdam(model, rf"{LLAMA}|model\.embed_tokens|model\.norm|lm_head", optimizer, every=2, order=order)
     turns = []
     for _ in range(10):
-        turns.append(badam.active)
-        names = turn(model, optimizer, badam, steps=2)
+        turns.append(badam.awake[0])
+        names = turn(model, badam, steps=2)
         assert names == {k for k, p in model.named_parameters() if any(p is q for q in badam.blocks[turns[-1]])}
         assert not optimizer.state, "states of the block that is left are gone"
     assert sorted(turns[:5]) == sorted(turns[5:]) == list(range(5))
@@ -426,3 +434,44 @@ def test_badam_trains_every_block_once_before_one_again(order):
         BAdam(model, LLAMA, optimizer, order="sideways")
     with pytest.raises(ValueError, match="starts no name of what trains"):
         blocks_of(model, "encoder.layers")
+
+
+ROTATIONS = {
+    "OFT": lambda b: OFT(b, 4),
+    "OFT, one block": lambda b: OFT(b, 4, shared=True),
+    "COFT": lambda b: OFT(b, 4, epsilon=0.3),
+    "BOFT": lambda b: BOFT(b, 4, 2),
+    "HRA": lambda b: HRA(b, 5),
+    "HRA, orthogonal": lambda b: HRA(b, 5, orthogonal=True),
+    "PSOFT": lambda b: PSOFT(b, 5, relaxed=False),
+    "LoReFT": lambda b: LoReFT(b, 4),
+    "DiReFT": lambda b: DiReFT(b, 4, orthonormal=True),
+}
+
+
+def rotation(adapter):
+    """The matrix that the paper calls orthogonal, or with orthonormal rows."""
+    if isinstance(adapter, PSOFT):
+        return adapter.turn().detach() + torch.eye(adapter.rank)
+    if isinstance(adapter, LoReFT | DiReFT):
+        return adapter.R().detach()
+    return adapter.turn(torch.eye(adapter.base.in_features)).detach()
+
+
+@pytest.mark.parametrize("kind", ROTATIONS)
+def test_rotations_survive_a_hundred_steps_with_weight_decay(kind):
+    """The parametrisation keeps them orthonormal: no step, and no decay, can leave."""
+    torch.manual_seed(0)
+    model = inject(nn.Sequential(nn.Linear(12, 16)), {"0": ROTATIONS[kind]})
+    start, first = rotation(model[0]), None
+    optimizer = torch.optim.AdamW(trained(model).values(), lr=1e-2, weight_decay=0.1)
+    x, target = torch.randn(40, 12), torch.randn(40, 16)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = (model(x) - target).square().mean()
+        first = first or loss.item()
+        loss.backward()
+        optimizer.step()
+    R = rotation(model[0])
+    assert (R @ R.T - torch.eye(len(R))).abs().max() < 1e-5
+    assert (R - start).abs().max() > 0.05 and loss.item() < 0.95 * first

@@ -7,9 +7,8 @@ import torch
 from hosts import batch, host, stir
 from peft_twin import Twin, peft
 from torch import nn
-from transformers import BertConfig, BertModel, RobertaConfig, RobertaForSequenceClassification
 
-from peft_from_scratch import LoRA, Replaced, adapter_state, inject, merge, switch, trained
+from peft_from_scratch import LoRA, adapter_state, inject, merge, switch, trained
 from peft_from_scratch.layers import weight_of
 from peft_from_scratch.methods.lowrank import frod
 from peft_from_scratch.methods.lowrank.deft import DEFT
@@ -505,7 +504,7 @@ def test_c3a_can_have_full_rank_from_b_numbers():
     )
 
 
-# Where the layer starts, counts, other kinds of use, errors -----------------------------------------------------------
+# Where the layer starts, other kinds of use, errors -------------------------------------------------------------------
 
 
 def test_peft_also_starts_fourierft_and_c3a_changed():
@@ -514,20 +513,6 @@ def test_peft_also_starts_fourierft_and_c3a_changed():
         model, x = lively("bert"), batch("bert")
         before = model(**x).logits
         assert (peft.get_peft_model(model, config).eval()(**x).logits - before).abs().max() > 1e-4
-
-
-def test_counts_on_real_configurations():
-    with torch.device("meta"):
-        roberta = RobertaForSequenceClassification(
-            RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, num_labels=2)
-        )
-        minilm = BertModel(
-            BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
-        )
-        roberta = inject(roberta, {r".*\.(query|value)": FourierFT, "classifier": Replaced})
-        minilm = inject(minilm, {r".*\.(query|value)": FourierFT})
-    assert sum(p.numel() for p in trained(roberta).values()) == 616_130
-    assert sum(p.numel() for p in trained(minilm).values()) == 12_000
 
 
 METHODS = {
@@ -582,7 +567,7 @@ ERRORS = {
     "leave dropout at 0": lambda b: MiSS(b, rank=4, bat=True, dropout=0.1),
     "rank must be from 1 to 8 and terms": lambda b: PSOFT(b, rank=9),
     "depth 0 or more": lambda b: PEANuT(b, depth=-1),
-    "no function 'square_wave'": lambda b: PEANuT(b, activation="square_wave"),
+    "have no .square_wave.": lambda b: PEANuT(b, activation="square_wave"),
     "from 1 to d_out = 8": lambda b: DEFT(b, rank=9),
     "projection must be": lambda b: DEFT(b, projection="svd"),
     "sparsity must be": lambda b: Basis([weight_of(b)], sparsity=0.0),

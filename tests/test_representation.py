@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from contract import count
 from hosts import batch, host, stir
 from peft_twin import peft, record
 from safetensors.torch import load_file
@@ -34,10 +35,10 @@ from peft_from_scratch import (
 from peft_from_scratch.measure.memory import saved_bytes
 from peft_from_scratch.methods.maths import orthonormal_rows
 from peft_from_scratch.methods.representation import lst
+from peft_from_scratch.methods.representation.direft import DiReFT
 from peft_from_scratch.methods.representation.lst import LST
 from peft_from_scratch.methods.representation.positions import at, first_and_last
-from peft_from_scratch.methods.representation.reft import DiReFT, LoReFT, NoReFT
-from peft_from_scratch.methods.representation.shadow import CARD as SHADOW
+from peft_from_scratch.methods.representation.reft import LoReFT, NoReFT
 from peft_from_scratch.methods.representation.shadow import ShadowBlock, ShadowBody, penalty, shadow
 from peft_from_scratch.methods.representation.side import SideTuning
 
@@ -447,7 +448,7 @@ def test_the_shadow_starts_as_the_base_and_is_saved_copied_and_removed(name, tmp
     assert torch.equal(model(**batch(name)).logits, base)
     width, side = BLOCKS[name][1], next(a.side for _, a in adapters(model) if isinstance(a, ShadowBody))
     own = sum(p.numel() for p in trained(model).values()) - sum(p.numel() for p in side.parameters() if p.requires_grad)
-    assert own == 2 * eval(SHADOW.count, {}, dict(rank=2, width=width, u=2))
+    assert own == 2 * eval(count("Shadow"), {}, dict(rank=2, width=width, u=2))
     stir(trained(model).values())
     y = model(**batch(name)).logits
     again = load_adapter(shadowed(name, rank=2), save_adapter(model, tmp_path / "a.safetensors"))

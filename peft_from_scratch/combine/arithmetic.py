@@ -9,6 +9,9 @@ such changes too, but a factor of a product is not: for LoRA's A and B see loras
     model.load_state_dict(add(start, change))
 
 A rule makes one tensor of the stacked tensors of all tasks: `weighted_sum` here, others in prune, ties and dare.
+
+Kind: combination. On: any set of changes. Trains: 0. Merges: yes. peft:
+add_weighted_adapter(combination_type='linear').
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,20 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from ..methods.card import Card
-
-CARD = Card(
-    name="Task arithmetic",
-    paper="Ilharco et al.",
-    year=2022,
-    source="arXiv:2212.04089 §2",
-    category="combination",
-    attaches="any set of changes",
-    count="0",
-    merges=True,
-    peft="add_weighted_adapter(combination_type='linear')",
-)
 
 State = Mapping[str, Tensor]
 Rule = Callable[[Tensor, Tensor], Tensor]  # (tasks, *shape) and a weight for each task -> (*shape)

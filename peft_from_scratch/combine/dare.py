@@ -4,27 +4,17 @@
 
 E[τ̂_t] = τ_t: the outputs keep their mean, as with dropout, and changes of several tasks seldom meet at one weight. The
 τ̂_t are then summed, or merged as in TIES. Holds for small changes; large ones lose too much. Trains nothing.
+
+Kind: combination. On: any set of changes. Trains: 0. Merges: yes. peft:
+add_weighted_adapter(combination_type='dare_linear').
 """
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from ..methods.card import Card
 from .arithmetic import Rule, check_density, weighted_sum
 from .ties import agreeing_mean
-
-CARD = Card(
-    name="DARE",
-    paper="Yu et al.",
-    year=2023,
-    source="arXiv:2311.03099 §3",
-    category="combination",
-    attaches="any set of changes",
-    count="0",
-    merges=True,
-    peft="add_weighted_adapter(combination_type='dare_linear')",
-)
 
 
 def drop(

@@ -7,6 +7,8 @@ Shuttleworth et al. 2024, arXiv:2410.21228, section 3 and section 5.
 looked for among the `top` largest σ_i. Full fine-tuning turns the old directions a little, LoRA of low rank adds new
 ones, and these go with forgetting: shrinking them to a share λ gives back some of what was forgotten, and costs some of
 the task. Trains nothing.
+
+Kind: combination. On: LoRAs and their base. Trains: 0. Merges: yes. peft: reduce_intruder_dimension.
 """
 
 import torch
@@ -15,23 +17,10 @@ from torch import Tensor, nn
 
 from ..adapt import adapters
 from ..layers import weight_of
-from ..methods.card import Card
 from ..methods.lowrank.lora import LoRA
 from ..methods.maths import svd
 from ..methods.mixture.experts import Experts
 from .loras import low_rank
-
-CARD = Card(
-    name="Intruder dimensions",
-    paper="Shuttleworth et al.",
-    year=2024,
-    source="arXiv:2410.21228 §3",
-    category="combination",
-    attaches="LoRAs and their base",
-    count="0",
-    merges=True,
-    peft="reduce_intruder_dimension",
-)
 
 
 def intruders(

@@ -1,12 +1,14 @@
-"""LoRA soup (CAT): learn how much of each trained LoRA a layer takes.
+"""LoRA soup: learn how much of each trained LoRA a layer takes.
 Prabhakar et al. 2024, arXiv:2410.13025, section 3.
 
     y = W x + Σ_i w_i s_i B_i A_i x        A_i: (r_i, d_in), B_i: (d_out, r_i) frozen,  w: (n_experts) for each layer
 
 Skills that were learned apart, and a task that needs them together with few examples: only the w are learned.
-w_i = 1/n: starts as the mean of the changes. Trains n_experts numbers a layer. Merges: W + Σ_i w_i s_i B_i A_i.
+w_i = 1/n: starts as the mean of the changes. Merges: W + Σ_i w_i s_i B_i A_i.
 
     inject(model, lora_soup(model, sites, [from_model(a), from_model(b)]))      # mixture/experts.py
+
+Kind: combination. On: Linear, Conv1D, Embedding. Trains: n_experts. Merges: yes.
 """
 
 import torch
@@ -14,21 +16,9 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from ..layers import new_weight, weight_of, with_weight
-from ..methods.card import Card
 from ..methods.mixture.experts import Expert, Experts, Mixture, at_sites
 from ..methods.parts import SAME_SITES, Sites
 from ..targets import Targets
-
-CARD = Card(
-    name="LoRA soup",
-    paper="Prabhakar et al.",
-    year=2024,
-    source="arXiv:2410.13025 §3",
-    category="combination",
-    attaches="Linear, Conv1D, Embedding",
-    count="n_experts",
-    merges=True,
-)
 
 
 def lora_soup(model: nn.Module, sites: Sites, experts: list[Experts]) -> Targets:

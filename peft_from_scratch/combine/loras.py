@@ -1,4 +1,4 @@
-"""Several LoRAs as one: joined exactly, cut to a rank, or mixed factor by factor.
+"""Joined LoRAs: several as one, joined exactly, cut to a rank, or mixed factor by factor.
 
     cat      A = [λ_1 s_1 A_1; λ_2 s_2 A_2; ...],  B = [B_1, B_2, ...]      B A = Σ_t λ_t s_t B_t A_t, of rank Σ_t r_t
     by_svd   the best rank-r approximation of Σ_t λ_t s_t B_t A_t, or of what another rule makes of these products
@@ -9,6 +9,9 @@ yet it is what most tools do by default. Trains nothing. A negative weight subtr
 
     set_ = cat([from_model(model, "poet"), from_model(model, "coder")], [0.5, 0.5])      # mixture/experts.py
     inject_loras(model, set_, "both")
+
+Paper: Hugging Face peft 2023, add_weighted_adapter. Kind: combination. On: LoRAs of one base. Trains: 0. Merges: yes.
+peft: add_weighted_adapter.
 """
 
 import re
@@ -18,24 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from ..adapt import inject
-from ..methods.card import Card
 from ..methods.lowrank.lora import LoRA, Start
 from ..methods.maths import svd
 from ..methods.mixture.experts import Expert, Experts
 from ..methods.parts import beside
 from .arithmetic import Rule, check_weights, weighted_sum
-
-CARD = Card(
-    name="LoRA: cat, SVD, linear",
-    paper="Hugging Face peft",
-    year=2023,
-    source="add_weighted_adapter",
-    category="combination",
-    attaches="LoRAs of one base",
-    count="0",
-    merges=True,
-    peft="add_weighted_adapter",
-)
 
 Weighed = list[tuple[Expert, float]]  # the LoRAs at one site, with their weights
 

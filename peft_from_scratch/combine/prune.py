@@ -1,29 +1,19 @@
-"""Magnitude pruning of changes before they are added: small values are mostly noise.
+"""Magnitude prune: small values are mostly noise.
 
     τ̂_t = τ_t where |τ_t| is among the largest, else 0        θ = θ_0 + Σ_t λ_t τ̂_t
 
 Keeps int(density n) of n values. The trim of TIES (Yadav et al. 2023, arXiv:2306.01708, section 4) without the rest of
 it; what is kept is not rescaled, so that the change gets smaller. Trains nothing.
+
+Paper: Yadav et al. 2023, arXiv:2306.01708 §4. Kind: combination. On: any set of changes. Trains: 0. Merges: yes. peft:
+add_weighted_adapter(combination_type='magnitude_prune').
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..methods.card import Card
 from .arithmetic import check_density, weighted_sum
-
-CARD = Card(
-    name="Magnitude prune",
-    paper="Yadav et al.",
-    year=2023,
-    source="arXiv:2306.01708 §4",
-    category="combination",
-    attaches="any set of changes",
-    count="0",
-    merges=True,
-    peft="add_weighted_adapter(combination_type='magnitude_prune')",
-)
 
 
 def largest(change: Float[Tensor, "*shape"], density: float) -> Float[Tensor, "*shape"]:

@@ -8,37 +8,19 @@ Wortsman et al. 2022, arXiv:2203.05482, section 2; Wortsman et al. 2021, arXiv:2
 One model's cost at inference. Works where the straight line between the weights stays in one valley of the loss, as it
 does from one θ_0. Also on adapter states, if all began from the same numbers: A and B of LoRAs that did not are in
 different bases, and then loras.cat is what averages the changes. Trains nothing.
+
+Method: Model soup. Paper: Wortsman et al. 2022, arXiv:2203.05482 §2. Kind: combination. On: states of one start.
+Trains: 0. Merges: yes.
+
+Method: WiSE-FT. Paper: Wortsman et al. 2021, arXiv:2109.01903 §3. Kind: combination. On: a state and its start. Trains:
+0. Merges: yes.
 """
 
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from ..methods.card import Card
 from .arithmetic import State, add, combine, task_vector
-
-CARDS = [
-    Card(
-        name="Model soup",
-        paper="Wortsman et al.",
-        year=2022,
-        source="arXiv:2203.05482 §2",
-        category="combination",
-        attaches="states of one start",
-        count="0",
-        merges=True,
-    ),
-    Card(
-        name="WiSE-FT",
-        paper="Wortsman et al.",
-        year=2021,
-        source="arXiv:2109.01903 §3",
-        category="combination",
-        attaches="a state and its start",
-        count="0",
-        merges=True,
-    ),
-]
 
 
 def soup(states: Sequence[State]) -> dict[str, Tensor]:

@@ -4,27 +4,16 @@
 
 elementwise. Where tasks pull a weight both ways, a sum would keep little of either; here the stronger side wins. The
 mean counts tasks, it does not divide by Σ λ_t. The paper then scales: θ = θ_0 + λ τ. Trains nothing.
+
+Kind: combination. On: any set of changes. Trains: 0. Merges: yes. peft: add_weighted_adapter(combination_type='ties').
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..methods.card import Card
 from .arithmetic import weighed
 from .prune import largest
-
-CARD = Card(
-    name="TIES",
-    paper="Yadav et al.",
-    year=2023,
-    source="arXiv:2306.01708 §4",
-    category="combination",
-    attaches="any set of changes",
-    count="0",
-    merges=True,
-    peft="add_weighted_adapter(combination_type='ties')",
-)
 
 
 def ties(

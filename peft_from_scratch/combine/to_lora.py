@@ -1,9 +1,12 @@
-"""Any merged change as a LoRA: the singular value decomposition of ΔW, cut at a rank or at a share of its energy.
+"""Conversion to LoRA: the singular value decomposition of ΔW, cut at a rank or at a share of its energy.
 
     ΔW = W' - W = U diag(σ) Vᵀ,    B = U_r diag(σ_r),  A = V_rᵀ        the best of rank r (Eckart and Young 1936)
 
 So that what OFT, LoHa or full fine-tuning of a layer has learned can be served by tools that know only LoRA. How near
 it comes is a property of the method: ‖ΔW - B A‖² / ‖ΔW‖² is 1 minus the energy Σ_{i≤r} σ_i² / Σ σ_i². Trains nothing.
+
+Paper: Hugging Face peft 2025, convert_to_lora. Kind: combination. On: every layer whose method merges. Trains: 0.
+Merges: yes. peft: convert_to_lora.
 """
 
 import copy
@@ -15,21 +18,8 @@ from torch import Tensor, nn
 from ..adapt import adapters
 from ..adapter import Adapter, Replaced
 from ..layers import weight_of
-from ..methods.card import Card
 from ..methods.mixture.experts import Experts
 from .loras import low_rank
-
-CARD = Card(
-    name="Conversion to LoRA",
-    paper="Hugging Face peft",
-    year=2025,
-    source="convert_to_lora",
-    category="combination",
-    attaches="every layer whose method merges",
-    count="0",
-    merges=True,
-    peft="convert_to_lora",
-)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Small parts that several pages share: the layers of a shared tensor, and dropout of whole outputs."""
+"""Small parts that several pages share: merging, the layers of a shared tensor, and dropout of whole outputs."""
 
 import torch
 from jaxtyping import Float, Shaped
@@ -6,11 +6,22 @@ from torch import Tensor, nn
 
 from ..adapter import Adapter, plain
 from ..adapter import sites as named
-from ..layers import new_weight
+from ..layers import new_weight, weight_of, with_weight
 from ..targets import plan, twins
 
 Sites = str | tuple[str, ...]
 SAME_SITES = "give `shared` and `inject` the same model and sites"
+
+
+class Added(Adapter):
+    """A layer with the weight W + ΔW: each page says what ΔW is."""
+
+    def change(self) -> Float[Tensor, "d_out d_in"]:
+        """ΔW, in the dtype that is trained."""
+        raise NotImplementedError
+
+    def merged(self) -> nn.Module:
+        return with_weight(self.base, weight_of(self.base) + self.change())
 
 
 def layers_at(model: nn.Module, sites: Sites) -> list[nn.Module]:

@@ -7,10 +7,10 @@ import json
 import pkgutil
 from pathlib import Path
 
-from .card import CATEGORIES, Card
+from .card import CATEGORIES, Card, cards
 
 PACKAGE = Path(__file__).parent.parent
-FOLDERS = ("methods", "optim", "combine")
+FOLDERS = ("methods", "optim", "combine", "quant")
 
 RESULTS = PACKAGE.parent / "results" / "oracles.json"
 COLUMNS = ("method", "paper", "category", "attaches to", "trains per site", "merges", "oracle", "page", "lines")
@@ -25,10 +25,9 @@ def pages() -> list[tuple[Card, str, int]]:
         for entry in pkgutil.walk_packages([str(PACKAGE / folder)], f"peft_from_scratch.{folder}.")
     ]
     for module in modules:
-        cards = getattr(module, "CARDS", None) or ([module.CARD] if hasattr(module, "CARD") else [])
         path = Path(module.__file__).relative_to(PACKAGE).as_posix()
         lines = len(inspect.getsource(module).splitlines())
-        found += [(card, path, lines) for card in cards]
+        found += [(card, path, lines) for card in cards(module.__doc__ or "")]
     return sorted(found, key=lambda row: (CATEGORIES.index(row[0].category), row[0].year, row[0].name))
 
 
@@ -37,11 +36,12 @@ def rows() -> list[tuple[str, ...]]:
     recorded = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     table = []
     for card, path, lines in pages():
-        paper = f"{card.paper} {card.year or ''}, {card.source}".strip(" ,")
         seen = recorded.get(card.name)
         oracle = f"{seen['oracle']}: {seen['difference']:.0e}" if seen else ""
         merges = "yes" if card.merges else "no"
-        table.append((card.name, paper, card.category, card.attaches, card.count, merges, oracle, path, str(lines)))
+        table.append(
+            (card.name, card.paper, card.category, card.attaches, card.count, merges, oracle, path, str(lines))
+        )
     return table
 
 

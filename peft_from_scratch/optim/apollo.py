@@ -10,6 +10,8 @@ tensor. The norm of a step may grow by 1 % at most from one to the next. Trains 
 
     full(model);  optimizer = Apollo(groups(model, rank=256), lr=1e-2)              # adam.groups
     mini = Apollo(groups(model, rank=1, per="tensor", scale=128.0), lr=1e-2)
+
+Kind: memory. On: every weight; matrices are projected. Trains: everything. Merges: yes.
 """
 
 import math
@@ -19,21 +21,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..methods.card import Card
 from .adam import adam, decay
 from .galore import check_rank
 from .thrifty import Thrifty
 
-CARD = Card(
-    name="APOLLO",
-    paper="Zhu et al.",
-    year=2024,
-    source="arXiv:2412.05270 §4",
-    category="memory",
-    attaches="every weight; matrices are projected",
-    count="everything",
-    merges=True,
-)
 GROWTH = 1.01  # the most by which the norm of a step may grow
 
 

@@ -1,4 +1,4 @@
-"""BAdam: Adam on one block after the other.  Luo et al. 2024, arXiv:2404.02827, section 2.
+r"""BAdam: Adam on one block after the other.  Luo et al. 2024, arXiv:2404.02827, section 2.
 
     for block i in an order:   K Adam steps on θ_i from M = V = 0, all else frozen
 
@@ -7,67 +7,39 @@ thrown away when it is left, for they would be out of date on its next turn. Tra
 are blocks; what no block holds (a head, say, if the pattern leaves it out) trains all the time.
 
     full(model);  optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    badam = BAdam(model, r"model\\.layers\\.\\d+|model\\.embed_tokens|lm_head", optimizer, every=50)
-    for batch in batches: loss.backward(); optimizer.step(); optimizer.zero_grad(); badam.step()
+    badam = BAdam(model, r"model\.layers\.\d+|model\.embed_tokens|lm_head", optimizer, every=50)
+    for batch in batches: loss.backward(); badam.step(); badam.zero_grad()
     badam.finish()
+
+Kind: memory. On: the blocks of a model. Trains: everything. Merges: yes.
 """
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..methods.card import Card
-from .blocks import blocks_of, wake
+from .blocks import Turns, blocks_of, shuffled
 
-CARD = Card(
-    name="BAdam",
-    paper="Luo et al.",
-    year=2024,
-    source="arXiv:2404.02827 §2",
-    category="memory",
-    attaches="the blocks of a model",
-    count="everything",
-    merges=True,
-)
 ORDERS = ("random", "ascending", "descending")
 
 
-class BAdam:
-    """Says which block trains; every block has its turn before one has its second."""
+class BAdam(Turns):
+    """An optimiser that steps as `optimizer` does and says which block trains; each has a turn before one has two."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        pattern: str,
-        optimizer: Optimizer,
-        every: int = 50,
-        order: str = "random",
-        seed: int = 0,
+        self, model: nn.Module, pattern: str, optimizer: Optimizer, every: int = 50, order: str = "random", seed=0
     ):
         if order not in ORDERS or every < 1:
             raise ValueError(f"order must be one of {ORDERS} and every at least 1, not {order!r} and {every}")
-        self.blocks, self.optimizer = blocks_of(model, rf"(?:{pattern})"), optimizer
-        self.every, self.order, self.steps = every, order, 0
-        self.generator = torch.Generator().manual_seed(seed)
-        self.ahead: list[int] = []
-        self._next()
+        self.order, self.seed = order, seed
+        super().__init__(blocks_of(model, rf"(?:{pattern})"), optimizer, every, order=order, seed=seed)
 
-    def step(self) -> None:
-        """Call after each optimiser step."""
-        self.steps += 1
-        if self.steps % self.every == 0:
-            self._next()
-
-    def _next(self) -> None:
+    def drawn(self, turn: int) -> list[int]:
         n = len(self.blocks)
-        if not self.ahead:
-            orders = {"ascending": range(n), "descending": range(n - 1, -1, -1)}
-            self.ahead = list(orders.get(self.order) or torch.randperm(n, generator=self.generator).tolist())
-        self.active = self.ahead.pop(0)
-        wake(self.blocks, [self.active], self.optimizer)
-        for p in self.blocks[self.active]:  # two turns in a row, where a new round begins with the block just left
-            self.optimizer.state.pop(p, None)
+        orders = {"ascending": range(n), "descending": range(n - 1, -1, -1)}
+        order = orders.get(self.order) or shuffled(n, self.seed, turn // n)
+        return [order[turn % n]]
 
-    def finish(self) -> None:
-        """Wake all blocks: `adapter_state` and `describe` know a model that is tuned in place by what trains."""
-        wake(self.blocks, range(len(self.blocks)), self.optimizer)
+    def go_to(self, steps: int) -> None:
+        super().go_to(steps)
+        for p in self.blocks[self.awake[0]]:  # awake before too, where a round begins with the block just left
+            self.optimizer.state.pop(p, None)

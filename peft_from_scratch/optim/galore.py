@@ -9,6 +9,8 @@ numbers, plus P. Trains everything; what is saved is the model.
 
     full(model);  optimizer = GaLore(groups(model, rank=128), lr=1e-3)           # adam.groups
     InBackward(groups(model, rank=128), lambda g: GaLore(g, lr=1e-3))            # gradients freed at once: in_backward
+
+Kind: memory. On: every weight; matrices are projected. Trains: everything. Merges: yes.
 """
 
 from collections.abc import Iterable
@@ -16,21 +18,9 @@ from collections.abc import Iterable
 from jaxtyping import Float
 from torch import Tensor
 
-from ..methods.card import Card
 from ..methods.maths import svd
 from .adam import adam, decay
 from .thrifty import Thrifty
-
-CARD = Card(
-    name="GaLore",
-    paper="Zhao et al.",
-    year=2024,
-    source="arXiv:2403.03507 §4",
-    category="memory",
-    attaches="every weight; matrices are projected",
-    count="everything",
-    merges=True,
-)
 
 
 class GaLore(Thrifty):

@@ -1,4 +1,4 @@
-"""LISA: all of the model, a few random layers at a time.  Pan et al. 2024, arXiv:2403.17919, section 3.
+r"""LISA: all of the model, a few random layers at a time.  Pan et al. 2024, arXiv:2403.17919, section 3.
 
     every K steps: draw γ of the L blocks; they train, with embeddings and head; the others are frozen
 
@@ -7,54 +7,30 @@ each of the others with probability γ / L. Gradients and Adam's states exist fo
 again starts with fresh states, which is what keeps memory small. Trains everything, over time.
 
     full(model);  optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    lisa = LISA(model, r"model\\.layers\\.\\d+", optimizer, active=2, every=20)
-    for batch in batches: loss.backward(); optimizer.step(); optimizer.zero_grad(); lisa.step()
+    lisa = LISA(model, r"model\.layers\.\d+", optimizer, active=2, every=20)
+    for batch in batches: loss.backward(); lisa.step(); lisa.zero_grad()
     lisa.finish()                # all train again, so that a save has them all
+
+Kind: memory. On: the blocks of a model. Trains: everything. Merges: yes.
 """
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..methods.card import Card
-from .blocks import blocks_of, wake
-
-CARD = Card(
-    name="LISA",
-    paper="Pan et al.",
-    year=2024,
-    source="arXiv:2403.17919 §3",
-    category="memory",
-    attaches="the blocks of a model",
-    count="everything",
-    merges=True,
-)
+from .blocks import Turns, blocks_of, shuffled
 
 
-class LISA:
-    """Says which blocks train; `pattern`: see blocks.blocks_of."""
+class LISA(Turns):
+    """An optimiser that steps as `optimizer` does and says which blocks train; `pattern`: see blocks.blocks_of."""
 
     def __init__(
         self, model: nn.Module, pattern: str, optimizer: Optimizer, active: int = 2, every: int = 20, seed: int = 0
     ):
-        self.blocks, self.optimizer = blocks_of(model, pattern), optimizer
-        if not 1 <= active <= len(self.blocks) or every < 1:
-            raise ValueError(f"active must be 1 to {len(self.blocks)} and every at least 1, not {active} and {every}")
-        self.active, self.every, self.steps = active, every, 0
-        self.generator = torch.Generator().manual_seed(seed)
-        self.awake: list[int] = []
-        self._draw()
+        blocks = blocks_of(model, pattern)
+        if not 1 <= active <= len(blocks) or every < 1:
+            raise ValueError(f"active must be 1 to {len(blocks)} and every at least 1, not {active} and {every}")
+        self.active, self.seed = active, seed
+        super().__init__(blocks, optimizer, every, active=active, seed=seed)
 
-    def step(self) -> None:
-        """Call after each optimiser step."""
-        self.steps += 1
-        if self.steps % self.every == 0:
-            self._draw()
-
-    def _draw(self) -> None:
-        self.awake = sorted(torch.randperm(len(self.blocks), generator=self.generator)[: self.active].tolist())
-        wake(self.blocks, self.awake, self.optimizer)
-
-    def finish(self) -> None:
-        """Wake all blocks: `adapter_state` and `describe` know a model that is tuned in place by what trains."""
-        wake(self.blocks, range(len(self.blocks)), self.optimizer)
+    def drawn(self, turn: int) -> list[int]:
+        return sorted(shuffled(len(self.blocks), self.seed, turn)[: self.active])

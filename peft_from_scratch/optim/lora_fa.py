@@ -6,6 +6,8 @@
 With A frozen the backward pass needs A x, r numbers a token, and no longer x, d_in of them. The corrected gradient
 makes the change of s B A the one that is nearest to the gradient of W: min ‖s g A - g_W‖. `freeze_A` alone is LoRA with
 half of it frozen. Trains r d_out numbers a layer; saved and merged as LoRA.
+
+Kind: memory. On: LoRA's A and B. Trains: rank * d_out. Merges: yes. peft: create_lorafa_optimizer.
 """
 
 from collections.abc import Callable
@@ -15,20 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..adapt import trained
-from ..methods.card import Card
 from .pairs import Pair, pairs
-
-CARD = Card(
-    name="LoRA-FA",
-    paper="Zhang et al.",
-    year=2023,
-    source="arXiv:2308.03303 §3",
-    category="memory",
-    attaches="LoRA's A and B",
-    count="rank * d_out",
-    merges=True,
-    peft="create_lorafa_optimizer",
-)
 
 
 def freeze_A(model: nn.Module) -> list[Pair]:
@@ -56,6 +45,8 @@ def lora_fa(
     found = freeze_A(model)
     made = optimizer(trained(model).values(), lr=lr, **settings)
     made.register_step_pre_hook(lambda _, args, kwargs: correct(found, damping))
+    for group in made.param_groups:
+        group["damping"] = damping  # with the other settings, so that a checkpoint can tell runs apart
     return made
 
 

@@ -4,6 +4,8 @@
 
 B starts at zero and A does not: with one rate for both, a wide layer learns from A and B unequally, B too slowly. Only
 the optimiser differs from LoRA, so what is trained, saved and merged is LoRA's.
+
+Kind: memory. On: LoRA's A and B. Trains: rank * (d_in + d_out). Merges: yes. peft: create_loraplus_optimizer.
 """
 
 from collections.abc import Callable
@@ -13,20 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..adapt import trained
-from ..methods.card import Card
 from .pairs import pairs
-
-CARD = Card(
-    name="LoRA+",
-    paper="Hayou et al.",
-    year=2024,
-    source="arXiv:2402.12354 §4",
-    category="memory",
-    attaches="LoRA's A and B",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="create_loraplus_optimizer",
-)
 
 
 def lora_plus(
@@ -44,9 +33,10 @@ def lora_plus(
     """
     if ratio <= 0 or lr <= 0:
         raise ValueError(f"lr and ratio must be above 0, not {lr} and {ratio}")
-    plus = {p.B for p in pairs(model, embeddings=False)}
-    embedded = {t for p in pairs(model) if isinstance(p.adapter.base, nn.Embedding) for t in (p.A, p.B)}
-    rest = [p for p in trained(model).values() if p not in plus and p not in embedded]
+    plus = dict.fromkeys(p.B for p in pairs(model, embeddings=False))  # a set has another order in another process
+    embedded = [t for p in pairs(model) if isinstance(p.adapter.base, nn.Embedding) for t in (p.A, p.B)]
+    special = {*plus, *embedded}
+    rest = [p for p in trained(model).values() if p not in special]
     groups = [
         {"params": rest, "lr": lr},
         {"params": list(plus), "lr": ratio * lr},

@@ -1,4 +1,4 @@
-"""Riemannian preconditioning: steps of A and B that do not depend on how B A is split.
+"""Riemannian LoRA: steps of A and B that do not depend on how B A is split.
 Zhang and Pilanci 2024, arXiv:2402.02347, section 3.
 
     g_A ← (BᵀB + δ I)⁻¹ g_A        g_B ← g_B (A Aᵀ + δ I)⁻¹
@@ -6,6 +6,8 @@ Zhang and Pilanci 2024, arXiv:2402.02347, section 3.
 (c B)(A / c) is the same change for every c, but plain gradients move A and B very differently; these do not, for δ → 0.
 Two r by r matrices a layer. At LoRA's start BᵀB = 0, so that the first g_A would be divided by δ, if it were not zero.
 Any optimiser may follow. What is trained, saved and merged is LoRA's.
+
+Kind: memory. On: LoRA's A and B. Trains: rank * (d_in + d_out). Merges: yes. peft: create_riemannian_optimizer.
 """
 
 import torch
@@ -13,20 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..methods.card import Card
 from .pairs import Pair, pairs
-
-CARD = Card(
-    name="Riemannian LoRA",
-    paper="Zhang and Pilanci",
-    year=2024,
-    source="arXiv:2402.02347 §3",
-    category="memory",
-    attaches="LoRA's A and B",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="create_riemannian_optimizer",
-)
 
 
 def riemannian(model: nn.Module, optimizer: Optimizer, damping: float = 1e-2) -> Optimizer:
@@ -46,6 +35,8 @@ def riemannian(model: nn.Module, optimizer: Optimizer, damping: float = 1e-2) ->
         precondition(found, damping)
 
     optimizer.register_step_pre_hook(before_step)
+    for group in optimizer.param_groups:
+        group["damping"] = damping  # with the other settings, so that a checkpoint can tell runs apart
     return optimizer
 
 

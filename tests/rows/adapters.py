@@ -2,24 +2,16 @@
 
 from functools import partial
 
-from contract import Row
+from contract import Row, count
 
-from peft_from_scratch.methods.adapters.adapter_drop import CARD as DROP
-from peft_from_scratch.methods.adapters.adapter_fusion import CARD as FUSION
+from peft_from_scratch.layers import weight_of
 from peft_from_scratch.methods.adapters.adapter_fusion import Fused
 from peft_from_scratch.methods.adapters.bottleneck import Bottleneck
-from peft_from_scratch.methods.adapters.compacter import CARDS as COMPACTER
 from peft_from_scratch.methods.adapters.compacter import Compact, Rule
-from peft_from_scratch.methods.adapters.houlsby import CARD as HOULSBY
 from peft_from_scratch.methods.adapters.houlsby import Serial
-from peft_from_scratch.methods.adapters.invertible import CARD as INVERTIBLE
 from peft_from_scratch.methods.adapters.invertible import Coupling, Invertible
-from peft_from_scratch.methods.adapters.mam import CARD as MAM
-from peft_from_scratch.methods.adapters.parallel import CARDS as PARALLEL
-from peft_from_scratch.methods.adapters.parallel import Beside, inputs
-from peft_from_scratch.methods.adapters.pfeiffer import CARD as PFEIFFER
+from peft_from_scratch.methods.adapters.parallel import Beside
 from peft_from_scratch.methods.adapters.pfeiffer import AroundNorm
-from peft_from_scratch.methods.adapters.unipelt import CARD as UNIPELT
 from peft_from_scratch.methods.adapters.unipelt import GatedBottleneck, GatedLoRA
 
 CHANNELS = "a bottleneck adapter reads features in the last dimension, a convolution has them in dimension 1"
@@ -29,7 +21,7 @@ ONLY_NORM = NO_CONV | dict.fromkeys(("Linear", "Conv1D", "Embedding"), "it uses 
 
 
 def beside(base, size, **settings):
-    return Beside(base, partial(Bottleneck, size=size, std=None, d_in=inputs(base), **settings))
+    return Beside(base, partial(Bottleneck, size=size, std=None, d_in=weight_of(base).shape[1], **settings))
 
 
 def compact(base, size, n):
@@ -47,47 +39,63 @@ def no_merge(*args, **settings):
 ROWS = {
     "Houlsby": no_merge(
         lambda base: Serial(base, partial(Bottleneck, size=3, act="gelu", std=0.01)),
-        HOULSBY.count,
+        count("Houlsby adapters"),
         dict(size=3),
         not_for=NO_CONV,
     ),
     "AdapterDrop, a kept block": no_merge(
-        lambda base: Serial(base, partial(Bottleneck, size=2, act="swish")), DROP.count, dict(size=2), not_for=NO_CONV
+        lambda base: Serial(base, partial(Bottleneck, size=2, act="swish")),
+        count("AdapterDrop"),
+        dict(size=2),
+        not_for=NO_CONV,
     ),
     "Pfeiffer": no_merge(
         lambda base: AroundNorm(base, partial(Bottleneck, size=3, std=0.1)),
-        PFEIFFER.count,
+        count("Pfeiffer adapters"),
         dict(size=3),
         not_for=ONLY_NORM,
     ),
     "Parallel": no_merge(
-        lambda base: beside(base, 3, scale=1.0), PARALLEL[0].count, dict(size=3), starts_as_base=True, not_for=VECTORS
+        lambda base: beside(base, 3, scale=1.0),
+        count("Parallel adapters"),
+        dict(size=3),
+        starts_as_base=True,
+        not_for=VECTORS,
     ),
     "Scaled parallel, learned": no_merge(
         lambda base: beside(base, 3, scale="learned"),
-        PARALLEL[1].count,
+        count("Scaled parallel adapters"),
         dict(size=3, scale="learned"),
         starts_as_base=True,
         not_for=VECTORS,
     ),
     "MAM, its parallel part": no_merge(
-        lambda base: beside(base, 5, scale=4.0), MAM.count, dict(size=5), starts_as_base=True, not_for=VECTORS
+        lambda base: beside(base, 5, scale=4.0),
+        count("MAM adapter"),
+        dict(size=5),
+        starts_as_base=True,
+        not_for=VECTORS,
     ),
-    "Compacter": no_merge(lambda base: compact(base, 4, 4), COMPACTER[0].count, dict(size=4, n=4), not_for=NO_CONV),
+    "Compacter": no_merge(lambda base: compact(base, 4, 4), count("Compacter"), dict(size=4, n=4), not_for=NO_CONV),
     "Compacter++, n = 2": no_merge(
-        lambda base: compact(base, 6, 2), COMPACTER[1].count, dict(size=6, n=2), not_for=NO_CONV
+        lambda base: compact(base, 6, 2), count("Compacter++"), dict(size=6, n=2), not_for=NO_CONV
     ),
-    "AdapterFusion": no_merge(lambda base: fused(base, False), FUSION.count, dict(bias=False), not_for=NO_CONV),
+    "AdapterFusion": no_merge(
+        lambda base: fused(base, False), count("AdapterFusion"), dict(bias=False), not_for=NO_CONV
+    ),
     "Invertible": no_merge(
-        lambda base: Invertible(base, Coupling(base, 3, act="swish")), INVERTIBLE.count, dict(size=3), not_for=NO_CONV
+        lambda base: Invertible(base, Coupling(base, 3, act="swish")),
+        count("Invertible adapters"),
+        dict(size=3),
+        not_for=NO_CONV,
     ),
     "UniPELT, adapter": no_merge(
         lambda base: Serial(base, partial(GatedBottleneck, size=3)),
-        UNIPELT.count,
+        count("UniPELT"),
         dict(size=3, rank=0),
         not_for=NO_CONV,
     ),
     "UniPELT, LoRA": no_merge(
-        lambda base: GatedLoRA(base, 3), UNIPELT.count, dict(rank=3), starts_as_base=True, not_for=VECTORS
+        lambda base: GatedLoRA(base, 3), count("UniPELT"), dict(rank=3), starts_as_base=True, not_for=VECTORS
     ),
 }

@@ -1,12 +1,11 @@
 """LoRA's starts and variants."""
 
 import torch
-from contract import ONLY_MATRICES, Row
+from contract import ONLY_MATRICES, Row, count
 
 from peft_from_scratch import LoRA
 from peft_from_scratch.layers import weight_of
 from peft_from_scratch.methods.lowrank import alora, bdlora, dora, kasa, monteclora, qalora, velora
-from peft_from_scratch.methods.lowrank.lora import CARD
 from peft_from_scratch.methods.lowrank.starts import corda, eva, gaussian, lora_ga, mica, olora, orthogonal, pissa
 
 FEATURES = ONLY_MATRICES | {
@@ -38,7 +37,7 @@ def started(make_start, **settings):
 
 
 def row(make_start, not_for=ONLY_MATRICES, **more):
-    return Row(started(make_start), CARD.count, dict(rank=2), not_for=not_for, **more)
+    return Row(started(make_start), count("LoRA"), dict(rank=2), not_for=not_for, **more)
 
 
 def called():
@@ -58,7 +57,7 @@ def observed(base):
 ROWS = {
     "LoRA, bias": Row(
         lambda base: LoRA(base, rank=3, alpha=5, bias=True),
-        CARD.count + " + d_out",
+        count("LoRA") + " + d_out",
         dict(rank=3),
         not_for=ONLY_MATRICES | {"Embedding": "an embedding has no bias to merge it into"},
     ),
@@ -67,69 +66,72 @@ ROWS = {
     "PiSSA, fast": row(lambda base: pissa.fast_pissa(4)),
     "OLoRA": row(lambda base: olora.olora),
     "LoRA, orthogonal start": row(lambda base: orthogonal.orthogonal, starts_as_base=1e-6),
-    "MiCA": Row(lambda base: mica.MiCA(base, rank=3, alpha=5), mica.CARD.count, dict(rank=3), not_for=ONLY_MATRICES),
+    "MiCA": Row(lambda base: mica.MiCA(base, rank=3, alpha=5), count("MiCA"), dict(rank=3), not_for=ONLY_MATRICES),
     "CorDA, ipm": row(lambda base: corda.corda({base: covariance(base)}, "ipm"), LINEAR),
     "CorDA, kpm": row(lambda base: corda.corda({base: covariance(base)}, "kpm"), LINEAR),
     "EVA": row(lambda base: eva.along(torch.linalg.qr(covariance(base))[0][:2]), LINEAR),
     "LoRA-GA": row(lambda base: lora_ga.lora_ga({base: gradient(base)}), LINEAR),
-    "DoRA": Row(lambda base: dora.DoRA(base, rank=3, alpha=5), dora.CARD.count, dict(rank=3), not_for=ONLY_MATRICES),
+    "DoRA": Row(lambda base: dora.DoRA(base, rank=3, alpha=5), count("DoRA"), dict(rank=3), not_for=ONLY_MATRICES),
     "DoRA, dropout": Row(
-        lambda base: dora.DoRA(base, rank=3, alpha=5, dropout=0.3), dora.CARD.count, dict(rank=3), not_for=ONLY_MATRICES
+        lambda base: dora.DoRA(base, rank=3, alpha=5, dropout=0.3),
+        count("DoRA"),
+        dict(rank=3),
+        not_for=ONLY_MATRICES,
     ),
     "DoRA, PiSSA start": Row(
         lambda base: dora.DoRA(base, rank=2, alpha=5, start=pissa.pissa),
-        dora.CARD.count,
+        count("DoRA"),
         dict(rank=2),
         not_for=ONLY_MATRICES,
     ),
     "aLoRA": Row(
         lambda base: alora.ALoRA(base, called(), rank=3, alpha=5),
-        alora.CARD.count,
+        count("aLoRA"),
         dict(rank=3),
         merges=False,
         not_for=TOKENS,
     ),
     "QA-LoRA": Row(
         lambda base: qalora.QALoRA(base, rank=3, alpha=5, group=4),
-        qalora.CARD.count,
+        count("QA-LoRA"),
         dict(rank=3, group=4),
         not_for=FEATURES,
     ),
     "QA-LoRA, peft's factor": Row(
         lambda base: qalora.QALoRA(base, rank=3, alpha=5, group=2, dropout=0.2, like_peft=True),
-        qalora.CARD.count,
+        count("QA-LoRA"),
         dict(rank=3, group=2),
         not_for=FEATURES,
     ),
     "BD-LoRA, B": Row(
         lambda base: bdlora.BDLoRA(base, rank=4, alpha=5, blocks=2, diagonal="B"),
-        bdlora.CARD.count,
+        count("BD-LoRA"),
         dict(rank=4, blocks=2, diagonal="B"),
         not_for=FEATURES,
     ),
     "BD-LoRA, A": Row(
         lambda base: bdlora.BDLoRA(base, rank=4, alpha=5, blocks=4, diagonal="A"),
-        bdlora.CARD.count,
+        count("BD-LoRA"),
         dict(rank=4, blocks=4, diagonal="A"),
         not_for=FEATURES,
     ),
-    "VeLoRA": Row(observed, velora.CARD.count, dict(rank=3), not_for=FEATURES),
+    "VeLoRA": Row(observed, count("VeLoRA"), dict(rank=3), not_for=FEATURES),
     "VeLoRA, random direction": Row(
         lambda base: velora.VeLoRA(base, rank=3, alpha=5, groups=5, update="never", times=0.5),
-        velora.CARD.count,
+        count("VeLoRA"),
         dict(rank=3),
         not_for=FEATURES,
     ),
     "MonteCLoRA": Row(
         lambda base: monteclora.MonteCLoRA(base, rank=3, alpha=5, samples=4, noise=1e-2),
-        monteclora.CARD.count,
+        count("MonteCLoRA"),
         dict(rank=3, samples=4),
         not_for=ONLY_MATRICES,
         in_training_only=("p", "q"),
     ),
     "KaSA": Row(
         lambda base: kasa.KaSA(base, rank=3, alpha=5),
-        kasa.CARD.count,
+        count("KaSA"),
         dict(rank=3),
         starts_as_base=False,
         not_for=ONLY_MATRICES,

@@ -1,15 +1,12 @@
 """Mixtures of low-rank changes. Arrow trains nothing and X-LoRA's gate needs a model: see test_mixtures.py."""
 
 import torch
-from contract import INPUTS, ONLY_MATRICES, Row
+from contract import INPUTS, ONLY_MATRICES, Row, count
 
 from peft_from_scratch.methods.mixture.experts import Expert
 from peft_from_scratch.methods.mixture.gate import Gate
-from peft_from_scratch.methods.mixture.lily import CARD as LILY
 from peft_from_scratch.methods.mixture.lily import Lily
-from peft_from_scratch.methods.mixture.mtl_lora import CARD as MTL
 from peft_from_scratch.methods.mixture.mtl_lora import MTLLoRA
-from peft_from_scratch.methods.mixture.poly import CARD as POLY
 from peft_from_scratch.methods.mixture.poly import Poly
 from peft_from_scratch.methods.mixture.xlora import XLoRA
 
@@ -43,34 +40,34 @@ MTL_NUMBERS = dict(rank=3, n_tasks=3, n_up=2)
 ROWS = {
     "Lily": Row(
         lambda base: Lily(base, rank=3, n_experts=2),
-        LILY.count,
+        count("Lily"),
         dict(rank=3, n_experts=2),
         merges=False,
         not_for=ONLY_MATRICES,
     ),
     "Lily, 3 experts, scale 2": Row(
         lambda base: Lily(base, rank=2, n_experts=3, scale=2),
-        LILY.count,
+        count("Lily"),
         dict(rank=2, n_experts=3),
         merges=False,
         not_for=ONLY_MATRICES,
     ),
     "Poly": Row(
         lambda base: with_ids(Poly(base, 3, rank=3, n_skills=2), 2, 0),
-        POLY.count,
+        count("Poly"),
         POLY_NUMBERS,
         merges=False,
         not_for=POLY_NOT,
     ),
     "Poly, 2 splits (MHR), one task": Row(
         lambda base: with_ids(Poly(base, 3, rank=3, n_skills=2, n_splits=2), 1),
-        POLY.count,
+        count("Poly"),
         POLY_NUMBERS | dict(n_splits=2),
         not_for=POLY_NOT,
     ),
     "MTL-LoRA": Row(
         lambda base: with_ids(MTLLoRA(base, 3, rank=3, alpha=5, n_up=2), 2, 0),
-        MTL.count,
+        count("MTL-LoRA"),
         MTL_NUMBERS,
         merges=False,
         not_for=TASKS,

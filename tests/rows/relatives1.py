@@ -1,7 +1,7 @@
 """LoRA's relatives: low-rank, Kronecker and Hadamard products, shared random matrices, shared vectors."""
 
 import torch
-from contract import ONLY_MATRICES, Row
+from contract import ONLY_MATRICES, Row, count
 
 from peft_from_scratch.methods.lowrank import (
     adalora,
@@ -35,15 +35,15 @@ def alone(page, **settings):
 
 ROWS = {
     "AdaLoRA": Row(
-        lambda base: adalora.AdaLoRA(base, rank=3, alpha=5), adalora.CARD.count, dict(rank=3), not_for=ONLY_MATRICES
+        lambda base: adalora.AdaLoRA(base, rank=3, alpha=5), count("AdaLoRA"), dict(rank=3), not_for=ONLY_MATRICES
     ),
     "AdaLoRA, dropout": Row(
-        lambda base: adalora.AdaLoRA(base, rank=2, dropout=0.3), adalora.CARD.count, dict(rank=2), not_for=ONLY_MATRICES
+        lambda base: adalora.AdaLoRA(base, rank=2, dropout=0.3), count("AdaLoRA"), dict(rank=2), not_for=ONLY_MATRICES
     ),
-    "LoHa": Row(lambda base: loha.LoHa(base, rank=2, alpha=5), loha.CARD.count, dict(rank=2), not_for=ONLY_MATRICES),
+    "LoHa": Row(lambda base: loha.LoHa(base, rank=2, alpha=5), count("LoHa"), dict(rank=2), not_for=ONLY_MATRICES),
     "LoHa, r² above the width": Row(
         lambda base: loha.LoHa(base, rank=4, rank_dropout=0.2),
-        loha.CARD.count,
+        count("LoHa"),
         dict(rank=4),
         not_for=ONLY_MATRICES,
     ),
@@ -55,7 +55,7 @@ ROWS = {
     ),
     "LoKr": Row(
         lambda base: lokr.LoKr(base, rank=1, alpha=3, factor=2),
-        lokr.CARD.count,
+        count("LoKr"),
         dict(rank=1, factor=2),
         not_for=MULTIPLIES,
     ),
@@ -74,57 +74,55 @@ ROWS = {
         "4 + 4 + (2 + 6 if d_in == 24 else 1 + 9)",
         not_for=MULTIPLIES | dict.fromkeys(("Linear", "Conv1D"), "only a convolution has a kernel"),
     ),
-    "KronA": Row(
-        lambda base: krona.KronA(base, (2, 3), scale=1.5), krona.CARD.count, dict(a1=2, a2=3), not_for=VECTORS
-    ),
-    "KronA, squarest": Row(krona.KronA, krona.CARD.count, dict(a1=2, a2=3), not_for=VECTORS),
-    "VeRA": Row(alone(vera, rank=5), vera.CARD.count, dict(rank=5), not_for=NO_CONVOLUTION),
+    "KronA": Row(lambda base: krona.KronA(base, (2, 3), scale=1.5), count("KronA"), dict(a1=2, a2=3), not_for=VECTORS),
+    "KronA, squarest": Row(krona.KronA, count("KronA"), dict(a1=2, a2=3), not_for=VECTORS),
+    "VeRA": Row(alone(vera, rank=5), count("VeRA"), dict(rank=5), not_for=NO_CONVOLUTION),
     "VeRA, saved projection": Row(
         alone(vera, rank=3, seed=4, saved=True, d_initial=0.3, dropout=0.2),
-        vera.CARD.count,
+        count("VeRA"),
         dict(rank=3),
         not_for=NO_CONVOLUTION,
     ),
-    "PVeRA": Row(alone(pvera, rank=5), pvera.CARD.count, dict(rank=5), not_for=NO_CONVOLUTION),
-    "RandLoRA": Row(alone(randlora, rank=3, alpha=2), randlora.CARD.count, dict(rank=3), not_for=NO_CONVOLUTION),
+    "PVeRA": Row(alone(pvera, rank=5), count("PVeRA"), dict(rank=5), not_for=NO_CONVOLUTION),
+    "RandLoRA": Row(alone(randlora, rank=3, alpha=2), count("RandLoRA"), dict(rank=3), not_for=NO_CONVOLUTION),
     "RandLoRA, peft's order": Row(
         alone(randlora, rank=4, alpha=2, sparsity=3.0, dropout=0.2, peft_order=True),
-        randlora.CARD.count,
+        count("RandLoRA"),
         dict(rank=4),
         not_for=NO_CONVOLUTION,
     ),
     "VB-LoRA": Row(
         alone(vblora, vectors=5, length=2, rank=3),
-        vblora.CARD.count,
+        count("VB-LoRA"),
         dict(vectors=5, length=2, rank=3),
         starts_as_base=False,
         not_for=ONLY_MATRICES,
     ),
     "Uni-LoRA": Row(
         alone(unilora, rank=2, length=16),
-        unilora.CARD.count,
+        count("Uni-LoRA"),
         dict(length=16),
         starts_as_base=False,
         not_for=ONLY_MATRICES,
     ),
     "LoRA-XS": Row(
         lambda base: loraxs.LoRAXS(base, rank=3),
-        loraxs.CARD.count,
+        count("LoRA-XS"),
         dict(rank=3),
         starts_as_base=1e-3,
         not_for=ONLY_MATRICES,
     ),
-    "TinyLoRA": Row(alone(tinylora, numbers=6), tinylora.CARD.count, dict(numbers=6), not_for=ONLY_MATRICES),
+    "TinyLoRA": Row(alone(tinylora, numbers=6), count("TinyLoRA"), dict(numbers=6), not_for=ONLY_MATRICES),
     "TinyLoRA, split": Row(
-        alone(tinylora, rank=3, numbers=2, split=True), tinylora.CARD.count, dict(numbers=2), not_for=ONLY_MATRICES
+        alone(tinylora, rank=3, numbers=2, split=True), count("TinyLoRA"), dict(numbers=2), not_for=ONLY_MATRICES
     ),
-    "SAID": Row(alone(said, numbers=20), said.CARD.count, dict(numbers=20), not_for=ONLY_MATRICES),
+    "SAID": Row(alone(said, numbers=20), count("SAID"), dict(numbers=20), not_for=ONLY_MATRICES),
     "Intrinsic dimension": Row(
         alone(said, numbers=20, layer_scales=False), "numbers", dict(numbers=20), not_for=ONLY_MATRICES
     ),
     "AdaMSS": Row(
         lambda base: adamss.AdaMSS(base, rank=6, subspaces=3),
-        adamss.CARD.count,
+        count("AdaMSS"),
         dict(rank=6, subspaces=3),
         not_for=VECTORS,
     ),

@@ -1,21 +1,18 @@
 """Changes of hidden states, and learned mixtures of LoRAs. Ladder side tuning needs a body: test_representation.py."""
 
 import torch
-from contract import Row
+from contract import Row, count
 
 from peft_from_scratch import LoRA
-from peft_from_scratch.combine.lora_soup import CARD as SOUP
 from peft_from_scratch.combine.lora_soup import LoRASoup
 from peft_from_scratch.layers import weight_of
 from peft_from_scratch.methods.mixture.experts import Expert
-from peft_from_scratch.methods.representation.reft import CARDS, DiReFT, LoReFT, NoReFT
-from peft_from_scratch.methods.representation.side import CARD as SIDE
+from peft_from_scratch.methods.representation.direft import DiReFT
+from peft_from_scratch.methods.representation.reft import LoReFT, NoReFT
 from peft_from_scratch.methods.representation.side import SideTuning
-from peft_from_scratch.optim.lora_fa import CARD as LORA_FA
 
 CONV = "channels of a convolution are no hidden state of a token"
 NOT = {"Conv2d": CONV, "Conv2d(groups)": CONV}
-COUNT = {card.name: card.count for card in CARDS}
 
 
 def some_positions(adapter):
@@ -41,31 +38,31 @@ def frozen_A(adapter):
 ROWS = {
     "LoRA-FA": Row(
         lambda b: frozen_A(LoRA(b, rank=3, alpha=5)),
-        LORA_FA.count,
+        count("LoRA-FA"),
         dict(rank=3),
         not_for={"LayerNorm": "a norm has no weight matrix", "Embedding": "A starts at zero there, and would stay so"},
     ),
-    "LoReFT": Row(lambda b: LoReFT(b, rank=3), COUNT["LoReFT"], dict(rank=3), merges=False, not_for=NOT),
+    "LoReFT": Row(lambda b: LoReFT(b, rank=3), count("LoReFT"), dict(rank=3), merges=False, not_for=NOT),
     "LoReFT, random start": Row(
         lambda b: LoReFT(b, rank=2, random_start=True),
-        COUNT["LoReFT"],
+        count("LoReFT"),
         dict(rank=2),
         merges=False,
         starts_as_base=False,
         not_for=NOT,
     ),
     "LoReFT, some positions": Row(
-        lambda b: some_positions(LoReFT(b, rank=2)), COUNT["LoReFT"], dict(rank=2), merges=False, not_for=NOT
+        lambda b: some_positions(LoReFT(b, rank=2)), count("LoReFT"), dict(rank=2), merges=False, not_for=NOT
     ),
-    "NoReFT": Row(lambda b: NoReFT(b, rank=3), COUNT["NoReFT"], dict(rank=3), merges=False, not_for=NOT),
-    "DiReFT": Row(lambda b: DiReFT(b, rank=3), COUNT["DiReFT"], dict(rank=3), merges=False, not_for=NOT),
+    "NoReFT": Row(lambda b: NoReFT(b, rank=3), count("NoReFT"), dict(rank=3), merges=False, not_for=NOT),
+    "DiReFT": Row(lambda b: DiReFT(b, rank=3), count("DiReFT"), dict(rank=3), merges=False, not_for=NOT),
     "DiReFT, orthonormal": Row(
-        lambda b: DiReFT(b, rank=3, orthonormal=True), COUNT["DiReFT"], dict(rank=3), merges=False, not_for=NOT
+        lambda b: DiReFT(b, rank=3, orthonormal=True), count("DiReFT"), dict(rank=3), merges=False, not_for=NOT
     ),
-    "Side-tuning": Row(SideTuning, SIDE.count, merges=False),
+    "Side-tuning": Row(SideTuning, count("Side-tuning"), merges=False),
     "LoRA soup": Row(
         soup,
-        SOUP.count,
+        count("LoRA soup"),
         dict(n_experts=2),
         starts_as_base=False,
         not_for={"LayerNorm": "a norm has no weight matrix", **dict.fromkeys(NOT, "a gate for tokens")},

@@ -1,16 +1,11 @@
 """Rotations, and the stretching of activations."""
 
-from contract import ONLY_MATRICES, Row
+from contract import ONLY_MATRICES, Row, count
 
-from peft_from_scratch.methods.adapters.ia3 import CARD as IA3_CARD
 from peft_from_scratch.methods.adapters.ia3 import IA3
 from peft_from_scratch.methods.rotation.boft import BOFT
-from peft_from_scratch.methods.rotation.boft import CARD as BOFT_CARD
-from peft_from_scratch.methods.rotation.hra import CARD as HRA_CARD
 from peft_from_scratch.methods.rotation.hra import HRA
-from peft_from_scratch.methods.rotation.oft import CARD as OFT_CARD
 from peft_from_scratch.methods.rotation.oft import OFT
-from peft_from_scratch.methods.rotation.road import CARD as ROAD_CARD
 from peft_from_scratch.methods.rotation.road import RoAd
 
 TOKEN = {"Embedding": "its input is a token's number"}
@@ -20,13 +15,13 @@ OFT_EMBEDDING = {k: "see the rows above" for k in ("Linear", "Conv1D", "Conv2d",
 def oft(size, **settings):
     numbers = dict(block_size=size, shared=settings.get("shared", False))
     elsewhere = ONLY_MATRICES if numbers["shared"] else ONLY_MATRICES | {"Embedding": "counted with d_out: see below"}
-    return Row(lambda base: OFT(base, size, **settings), OFT_CARD.count, numbers, not_for=elsewhere)
+    return Row(lambda base: OFT(base, size, **settings), count("OFT"), numbers, not_for=elsewhere)
 
 
 def road(variant, size, **elsewhere):
     return Row(
         lambda base: RoAd(base, variant, size),
-        ROAD_CARD.count,
+        count("RoAd"),
         dict(variant=variant),
         not_for=ONLY_MATRICES | elsewhere,
     )
@@ -45,29 +40,29 @@ ROWS = {
     ),
     "BOFT": Row(
         lambda base: BOFT(base, 2, factors=2),
-        BOFT_CARD.count,
+        count("BOFT"),
         dict(block_size=2, factors=2),
         not_for=ONLY_MATRICES | TOKEN | {"Conv2d(groups)": "18 inputs are no pairs of blocks of 2"},
     ),
     "BOFT, one factor": Row(
         lambda base: BOFT(base, 3, dropout=0.5),
-        BOFT_CARD.count,
+        count("BOFT"),
         dict(block_size=3, factors=1),
         not_for=ONLY_MATRICES | TOKEN,
     ),
     "HRA": Row(
         lambda base: HRA(base, 4),
-        HRA_CARD.count,
+        count("HRA"),
         dict(rank=4),
         starts_as_base=1e-6,
         not_for=ONLY_MATRICES | TOKEN,
     ),
     "HRA, odd": Row(
-        lambda base: HRA(base, 3), HRA_CARD.count, dict(rank=3), starts_as_base=False, not_for=ONLY_MATRICES | TOKEN
+        lambda base: HRA(base, 3), count("HRA"), dict(rank=3), starts_as_base=False, not_for=ONLY_MATRICES | TOKEN
     ),
     "HRA, Gram-Schmidt": Row(
         lambda base: HRA(base, 3, orthogonal=True),
-        HRA_CARD.count,
+        count("HRA"),
         dict(rank=3),
         starts_as_base=False,
         not_for=ONLY_MATRICES | TOKEN,
@@ -75,7 +70,7 @@ ROWS = {
     "RoAd_1": road(1, 4),
     "RoAd_2": road(2, 8, **{"Conv2d(groups)": "a group of 8 outputs would mix two groups of 4"}),
     "RoAd_4": road(4, 2),
-    "(IA)³, keys and values": Row(IA3, IA3_CARD.count, dict(feed_forward=False), not_for=ONLY_MATRICES),
+    "(IA)³, keys and values": Row(IA3, count("(IA)³"), dict(feed_forward=False), not_for=ONLY_MATRICES),
     "(IA)³, feed-forward": Row(
         lambda base: IA3(base, feed_forward=True),
         "channels",

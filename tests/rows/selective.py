@@ -1,22 +1,15 @@
 """Methods that train some of the weights that are there."""
 
 import torch
-from contract import ONLY_MATRICES, Row
+from contract import ONLY_MATRICES, Row, count
 
 from peft_from_scratch import Replaced
 from peft_from_scratch.methods.selective.beft import BEFT
-from peft_from_scratch.methods.selective.beft import CARD as BEFT_CARD
-from peft_from_scratch.methods.selective.diff_pruning import CARD as DIFF_CARD
 from peft_from_scratch.methods.selective.diff_pruning import DiffPruning
-from peft_from_scratch.methods.selective.ln_tuning import CARD as LN_CARD
-from peft_from_scratch.methods.selective.osf import CARD as OSF_CARD
 from peft_from_scratch.methods.selective.osf import OSF
-from peft_from_scratch.methods.selective.shira import CARD as SHIRA_CARD
 from peft_from_scratch.methods.selective.shira import SHiRA, by_magnitude
 from peft_from_scratch.methods.selective.sparse import Sparse
-from peft_from_scratch.methods.selective.supertuning import CARD as SUPER_CARD
 from peft_from_scratch.methods.selective.supertuning import SuperTuning
-from peft_from_scratch.methods.selective.trainable_tokens import CARD as TOKENS_CARD
 from peft_from_scratch.methods.selective.trainable_tokens import TrainableTokens
 
 CONVS = ("Conv2d", "Conv2d(groups)")
@@ -24,38 +17,38 @@ CONVS = ("Conv2d", "Conv2d(groups)")
 
 def supertuning(**settings):
     numbers = dict(sparsity=settings["sparsity"], rank=settings.get("rank", 0))
-    return Row(lambda base: SuperTuning(base, **settings), SUPER_CARD.count, numbers, not_for=ONLY_MATRICES)
+    return Row(lambda base: SuperTuning(base, **settings), count("Super-tuning"), numbers, not_for=ONLY_MATRICES)
 
 
 ROWS = {
     "Sparse (masks, FISH, LT-SFT)": Row(
         lambda base: Sparse(base, torch.tensor([11, 3, 0, 8, 7])), "positions", dict(positions=5)
     ),
-    "SHiRA": Row(lambda base: SHiRA(base, 2), SHIRA_CARD.count, dict(rank=2), not_for=ONLY_MATRICES),
+    "SHiRA": Row(lambda base: SHiRA(base, 2), count("SHiRA"), dict(rank=2), not_for=ONLY_MATRICES),
     "SHiRA, largest weights": Row(
-        lambda base: SHiRA(base, 1, choose=by_magnitude), SHIRA_CARD.count, dict(rank=1), not_for=ONLY_MATRICES
+        lambda base: SHiRA(base, 1, choose=by_magnitude), count("SHiRA"), dict(rank=1), not_for=ONLY_MATRICES
     ),
     "Super-tuning": supertuning(sparsity=0.7),
     "Super-tuning, smallest": supertuning(sparsity=0.8, smallest=True),
     "Super-tuning, Supra": supertuning(sparsity=0.9, rank=2, alpha=3),
     "Diff pruning": Row(
-        DiffPruning, DIFF_CARD.count, dict(grouped=False), not_for={"LayerNorm": "its weight is no matrix"}
+        DiffPruning, count("Diff pruning"), dict(grouped=False), not_for={"LayerNorm": "its weight is no matrix"}
     ),
     "Diff pruning, grouped": Row(
         lambda base: DiffPruning(base, grouped=True),
-        DIFF_CARD.count,
+        count("Diff pruning"),
         dict(grouped=True),
         not_for={"LayerNorm": "its weight is no matrix"},
     ),  # fmt: skip
-    "OSF": Row(OSF, OSF_CARD.count, dict(keep=4), not_for=ONLY_MATRICES),
-    "OSF, little protected": Row(lambda base: OSF(base, keep=1), OSF_CARD.count, dict(keep=1), not_for=ONLY_MATRICES),
+    "OSF": Row(OSF, count("OSF"), dict(keep=4), not_for=ONLY_MATRICES),
+    "OSF, little protected": Row(lambda base: OSF(base, keep=1), count("OSF"), dict(keep=1), not_for=ONLY_MATRICES),
     "LN-tuning": Row(
-        Replaced, LN_CARD.count, not_for={k: "no norm" for k in ("Linear", "Conv1D", "Embedding", *CONVS)}
+        Replaced, count("LN-tuning"), not_for={k: "no norm" for k in ("Linear", "Conv1D", "Embedding", *CONVS)}
     ),
-    "BEFT": Row(BEFT, BEFT_CARD.count, not_for={"Embedding": "an embedding has no bias"}),
+    "BEFT": Row(BEFT, count("BEFT"), not_for={"Embedding": "an embedding has no bias"}),
     "Trainable tokens": Row(
         lambda base: TrainableTokens(base, [7, 1, 4]),
-        TOKENS_CARD.count,
+        count("Trainable tokens"),
         dict(tokens=3),
         not_for={k: "no table of tokens" for k in ("Linear", "Conv1D", *CONVS, "LayerNorm")},
     ),

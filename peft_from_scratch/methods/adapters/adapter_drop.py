@@ -6,6 +6,8 @@ What is below the first adapter is the plain base: one pass through it serves ev
 the backward pass. "Specialised": n is fixed in training, `adapter_drop(model, n)`. "Robust": a new n from 0 to `most`
 for each batch, so that n may be chosen later: RobustDrop(model, most).step() before each.
 Trains what the kept adapters train. In an encoder and a decoder, the first n blocks of each.
+
+Kind: additive: adapter. On: a model with bottleneck adapters. Trains: 2 * size * d_out + size + d_out. Merges: no.
 """
 
 import random
@@ -13,20 +15,8 @@ import random
 from torch import nn
 
 from ...adapt import adapters
-from ..card import Card
 from .bottleneck import InBlock
 from .places import Places, blocks
-
-CARD = Card(
-    name="AdapterDrop",
-    paper="Rücklé et al.",
-    year=2021,
-    source="arXiv:2010.11918 §3",
-    category="additive: adapter",
-    attaches="a model with bottleneck adapters",
-    count="2 * size * d_out + size + d_out",
-    merges=False,
-)
 
 
 def adapter_drop(model: nn.Module, n: int, places: Places | None = None) -> nn.Module:

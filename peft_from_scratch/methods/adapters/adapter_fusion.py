@@ -5,10 +5,13 @@
 A_i: Pfeiffer adapters, trained one task each, now frozen. Q, K, V: (d, d). V starts as the identity (with 1e-6 beside
 the diagonal), Q and K as normals of deviation 0.02: nearly the mean of the adapters. `penalty` keeps V near there.
 Trains 3 d² numbers a block, and 2 d more with `bias`: the paper has none, the `adapters` library has it on Q and K
-(that of K adds one number to all scores of a token, which softmax takes out again). Does not merge.
+(that of K adds one number to all scores of a token, which softmax takes out again).
 
     states = [adapter_state(model_a), adapter_state(model_b)]       # both with pfeiffer adapters
     model = inject(model, fusion(model, states))
+
+Kind: combination. On: blocks of BERT, GPT-2, Llama, T5 (places.py): their end. Trains: 3 * d_out**2 + (2 * d_out if
+bias else 0). Merges: no.
 """
 
 import torch
@@ -19,21 +22,9 @@ from torch import Tensor, nn
 from ...adapt import adapters
 from ...layers import new_weight
 from ...targets import Targets
-from ..card import Card
 from .bottleneck import Bottleneck, InBlock, width
 from .pfeiffer import at_end
 from .places import Block, Places, blocks
-
-CARD = Card(
-    name="AdapterFusion",
-    paper="Pfeiffer et al.",
-    year=2020,
-    source="arXiv:2005.00247 §3.2",
-    category="combination",
-    attaches="blocks of BERT, GPT-2, Llama, T5 (places.py): their end",
-    count="3 * d_out**2 + (2 * d_out if bias else 0)",
-    merges=False,
-)
 
 
 class Fused(nn.Module):

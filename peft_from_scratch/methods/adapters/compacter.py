@@ -6,11 +6,16 @@ section 3.
 A_i: (n, n), shared by all matrices of all blocks;  s_i: (d_out / n), t_i: (d_in / n) of each matrix. φ = GELU.
 The A_i start as normals of deviation 0.0001, so that D and U nearly vanish: nearly as the base. Compacter stands where
 Houlsby's adapters do; Compacter++ only after the feed-forward layer (the `adapters` library: at Pfeiffer's place).
-Trains 3 (d + size) numbers a site and n³ for all. Does not merge.
-Never forms W: x, as n rows of d_in / n, meets the t_i, then the A_i, then the s_i: n (d_in + d_out + n²) products, not
-d_in d_out.
+Trains 3 (d + size) numbers a site and n³ for all. Never forms W: x, as n rows of d_in / n, meets the t_i, then the A_i,
+then the s_i: n (d_in + d_out + n²) products, not d_in d_out.
 
     model = inject(model, compacter(model, size=24))
+
+Method: Compacter. Paper: Mahabadi et al. 2021, arXiv:2106.04647 §3. Kind: hybrid. On: blocks of BERT, GPT-2, Llama, T5
+(places.py): both sub-layers. Trains: n**3 + 3 * (d_out + size). Merges: no.
+
+Method: Compacter++. Paper: Mahabadi et al. 2021, arXiv:2106.04647 §4.1. Kind: hybrid. On: blocks of BERT, GPT-2, Llama,
+T5 (places.py): the feed-forward layer. Trains: n**3 + 3 * (d_out + size). Merges: no.
 """
 
 from functools import partial
@@ -22,32 +27,9 @@ from torch import Tensor, nn
 
 from ...layers import new_weight
 from ...targets import Targets
-from ..card import Card
 from .bottleneck import width
 from .houlsby import Serial
 from .places import Places, blocks, targets
-
-FACTS = dict(
-    paper="Mahabadi et al.",
-    year=2021,
-    category="hybrid",
-    count="n**3 + 3 * (d_out + size)",
-    merges=False,
-)
-CARDS = [
-    Card(
-        name="Compacter",
-        source="arXiv:2106.04647 §3",
-        attaches="blocks of BERT, GPT-2, Llama, T5 (places.py): both sub-layers",
-        **FACTS,
-    ),
-    Card(
-        name="Compacter++",
-        source="arXiv:2106.04647 §4.1",
-        attaches="blocks of BERT, GPT-2, Llama, T5 (places.py): the feed-forward layer",
-        **FACTS,
-    ),
-]
 
 
 class Rule(nn.Module):

@@ -1,13 +1,16 @@
-"""Adapters: a bottleneck after the attention and after the feed-forward layer.  Houlsby et al. 2019, arXiv:1902.00751,
-section 2.1.
+"""Houlsby adapters: a bottleneck after the attention and after the feed-forward layer.
+Houlsby et al. 2019, arXiv:1902.00751, section 2.1.
 
     y = LN(f + A(f) + x)        f: what the sub-layer adds to its input x;  A(f) = U φ(D f + b_D) + b_U
 
 D: (size, d) and U: (d, size) start as normals of deviation 0.01, cut at two: nearly, not exactly, as the base. The
 norms train too (`norms`), as in the paper. φ is the released code's GELU; the `adapters` library has swish, no norms.
-Trains 2 d size + d + size numbers a site, of which a block has two. Does not merge: φ lies between D and U.
+Does not merge: φ lies between D and U.
 
     model = inject(model, houlsby(model, size=64))
+
+Kind: additive: adapter. On: blocks of BERT, GPT-2, Llama, T5 (places.py): both sub-layers. Trains: 2 * size * d_out +
+size + d_out. Merges: no.
 """
 
 import re
@@ -16,20 +19,8 @@ from torch import nn
 
 from ...adapter import Replaced
 from ...targets import Targets
-from ..card import Card
 from .bottleneck import Bottleneck, InBlock, sum_of
 from .places import Places, blocks, targets
-
-CARD = Card(
-    name="Houlsby adapters",
-    paper="Houlsby et al.",
-    year=2019,
-    source="arXiv:1902.00751 §2.1",
-    category="additive: adapter",
-    attaches="blocks of BERT, GPT-2, Llama, T5 (places.py): both sub-layers",
-    count="2 * size * d_out + size + d_out",
-    merges=False,
-)
 
 
 class Serial(InBlock):

@@ -3,8 +3,11 @@
     y = l ⊙ (W x + b)        l: (d_out), on keys and values
     y = W (l ⊙ x) + b        l: (d_in), on the second matrix of the feed-forward layer: after the non-linearity
 
-l = 1: starts as the base. Trains d_out (d_in) numbers a layer. Merges into the rows (columns) of W, and on keys and
-values into the bias too: l ⊙ (W x) + b would be another method.
+l = 1: starts as the base. Merges into the rows (columns) of W, and on keys and values into the bias too: l ⊙ (W x) + b
+would be another method.
+
+Kind: additive: other. On: Linear, Conv1D, Conv2d; Embedding (its output). Trains: d_in if feed_forward else d_out.
+Merges: yes. peft: IA3.
 """
 
 import torch
@@ -13,19 +16,6 @@ from torch import Tensor, nn
 
 from ...adapter import Adapter
 from ...layers import new_weight, weight_of, with_weight
-from ..card import Card
-
-CARD = Card(
-    name="(IA)³",
-    paper="Liu et al.",
-    year=2022,
-    source="arXiv:2205.05638 §3.3",
-    category="additive: other",
-    attaches="Linear, Conv1D, Conv2d; Embedding (its output)",
-    count="d_in if feed_forward else d_out",
-    merges=True,
-    peft="IA3",
-)
 
 
 class IA3(Adapter):

@@ -6,10 +6,13 @@
 
 F, G: bottlenecks from d/2 to d/2 through `size` numbers (d/4), φ = ReLU, started small: nearly as the base.
 One A serves both ends; a model without a language-model head has only the first, and the `adapters` library has the
-second in heads of its own only. Trains 2 (d size + size) + d numbers in all. Does not merge. Language adapters are
-these with `pfeiffer` on the blocks:
+second in heads of its own only. Trains 2 (d size + size) + d numbers in all. Language adapters are these with
+`pfeiffer` on the blocks:
 
     model = inject(model, invertible(model) | pfeiffer(model))
+
+Kind: additive: adapter. On: embeddings and output matrix of BERT, GPT-2, Llama, T5 (places.py). Trains: 2 * (d_out *
+size + size) + d_out. Merges: no.
 """
 
 import re
@@ -22,20 +25,8 @@ from ...adapter import Adapter, plain
 from ...adapter import sites as named
 from ...layers import new_weight
 from ...targets import Targets
-from ..card import Card
 from .bottleneck import Bottleneck, width
 from .places import Places, blocks, places_of
-
-CARD = Card(
-    name="Invertible adapters",
-    paper="Pfeiffer et al.",
-    year=2020,
-    source="arXiv:2005.00052 §4.2",
-    category="additive: adapter",
-    attaches="embeddings and output matrix of BERT, GPT-2, Llama, T5 (places.py)",
-    count="2 * (d_out * size + size) + d_out",
-    merges=False,
-)
 
 
 class Coupling(nn.Module):

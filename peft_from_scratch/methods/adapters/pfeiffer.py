@@ -5,10 +5,12 @@ appendix A; "AdapterHub" arXiv:2007.07779.
     y = u + A(u)                in a block that has its norms before the sub-layers (GPT-2, Llama, T5)
 
 A reads the normed sum, and the same LN norms again. D and U start as normals of deviation 0.02: nearly as the base.
-Trains 2 d size + d + size numbers a block, half of Houlsby's. Does not merge.
 In GPT-2 and Llama the whole block is wrapped: their recorded `hidden_states` hold the blocks' outputs with A.
 
     model = inject(model, pfeiffer(model, size=48))
+
+Kind: additive: adapter. On: blocks of BERT, GPT-2, Llama, T5 (places.py): their end. Trains: 2 * size * d_out + size +
+d_out. Merges: no.
 """
 
 from collections.abc import Callable
@@ -17,21 +19,9 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from ...targets import Targets
-from ..card import Card
 from .bottleneck import Bottleneck, InBlock
 from .houlsby import Serial
 from .places import Block, Places, blocks, targets
-
-CARD = Card(
-    name="Pfeiffer adapters",
-    paper="Pfeiffer et al.",
-    year=2020,
-    source="arXiv:2005.00247 appendix A",
-    category="additive: adapter",
-    attaches="blocks of BERT, GPT-2, Llama, T5 (places.py): their end",
-    count="2 * size * d_out + size + d_out",
-    merges=False,
-)
 
 
 class AroundNorm(InBlock):

@@ -1,41 +1,39 @@
 """UniPELT: let gates decide which method a layer uses.  Mao et al. 2022, arXiv:2110.07577, section 3.
 
-    y = W x + b + g B A x             on query and value;       g = mean over tokens of σ(w_g · x + b_g)
+    K ← [g P_K; K],  V ← [g P_V; V]   on the attention;         g = mean over tokens of σ(w_g · x + b_g)
+    y = W x + b + g B A x             on query and value;       g likewise, its own
     y = LN(u + g A(h)),  h = LN(u)    at the end of the block;  g = mean over tokens of σ(w_g · h + b_g)
 
 One g for each row of a batch and site, made from what the site reads (padding included). In LoRA the gate stands where
-alpha / r would. B = 0 and A(h) small: nearly as the base. The paper's third part, a gated prefix, is left out here.
-Trains a bottleneck's 2 d size + size + d, or LoRA's r (d_in + d_out), and for each gate its inputs + 1 numbers. Does
-not merge: the gate depends on the text.
+alpha / r would. B = 0, A(h) and P small: nearly as the base. The prefix is prefix tuning's, in the cache: its g comes
+from a text's first input and stays for what is generated; an encoder beside a decoder (T5) keeps no cache, and has no
+prefix. Beside the sites' numbers below it trains the prefix and, for each layer that has it, d + 1 numbers of the gate.
+Does not merge: the gate depends on the text.
 
     model = inject(model, unipelt(model))
+
+Kind: hybrid. On: Linear and Conv1D (LoRA), and blocks of BERT, GPT-2, Llama, T5 (places.py). Trains: rank * (d_in +
+d_out) + d_in + 1 if rank else 2 * size * d_out + size + 2 * d_out + 1. Merges: no.
 """
 
 import re
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from ...adapter import Adapter
 from ...layers import down, new_weight, up, weight_of
 from ...targets import Targets
-from ..card import Card
 from ..lowrank.lora import LoRA
+from ..prompts.prefix_tuning import prefix_tuning
 from .bottleneck import Bottleneck, width
+from .layer_prefix import attentions, prefix_in
 from .pfeiffer import at_end
-from .places import Places, blocks
-
-CARD = Card(
-    name="UniPELT",
-    paper="Mao et al.",
-    year=2022,
-    source="arXiv:2110.07577 §3",
-    category="hybrid",
-    attaches="Linear and Conv1D (LoRA), and blocks of BERT, GPT-2, Llama, T5 (places.py)",
-    count="rank * (d_in + d_out) + d_in + 1 if rank else 2 * size * d_out + size + 2 * d_out + 1",
-    merges=False,
-)
+from .places import Block, Places, blocks
 
 
 class Gate(nn.Module):
@@ -78,8 +76,41 @@ class GatedLoRA(LoRA):
         raise NotImplementedError("UniPELT's gate depends on the text: it cannot be merged")
 
 
-def unipelt(model: nn.Module, size: int = 48, rank: int = 8, places: Places | None = None) -> Targets:
-    """What `inject(model, ...)` needs. `places`: for architectures that places.py does not know."""
+class GatedPrefix(Adapter):
+    """The attention `base`, which reads g times the n_tokens columns that the prefix has put into the cache."""
+
+    def __init__(self, base: nn.Module, n_tokens: int, layer: nn.Module):
+        super().__init__(base)
+        self.n_tokens, self.gate = n_tokens, Gate(layer, width(layer))
+
+    def forward(self, hidden_states: Shaped[Tensor, "rows tokens d"], *args: Any, **told: Any) -> tuple:
+        kept = prefix_in(told.get("past_key_values"), self.base)
+        if kept.get_seq_length() == self.n_tokens:  # the text's first input: nothing but the prefix is there yet
+            g = self.gate(hidden_states)[..., None].to(kept.keys.dtype)
+            kept.keys, kept.values = g * kept.keys, g * kept.values
+        return self.base(hidden_states, *args, **told)
+
+
+def unipelt(
+    model: nn.Module,
+    size: int = 48,
+    rank: int = 8,
+    n_tokens: int = 10,
+    hidden: int | None = None,
+    places: Places | None = None,
+) -> Targets:
+    """What `inject(model, ...)` needs. `n_tokens` and `hidden` as in prefix_tuning; n_tokens=0: without the prefix.
+    `places`: for architectures that places.py does not know."""
     found = blocks(model, places)
     lora = tuple(re.escape(block.site(part)) for block in found for part in block.places.query_value)
-    return at_end(found, lambda layer: GatedBottleneck(layer, size)) | {lora: lambda base: GatedLoRA(base, rank)}
+    others = at_end(found, lambda layer: GatedBottleneck(layer, size)) | {lora: lambda base: GatedLoRA(base, rank)}
+    return others | (gated_prefix(model, found, n_tokens, hidden) if n_tokens else {})
+
+
+def gated_prefix(model: nn.Module, found: list[Block], n_tokens: int, hidden: int | None = None) -> Targets:
+    """Prefix tuning, and a gate on each attention that reads the cache."""
+    gates = {
+        re.escape(site): partial(GatedPrefix, n_tokens=n_tokens, layer=block.norm)
+        for site, block in attentions(model, found).items()
+    }
+    return prefix_tuning(model, n_tokens, hidden) | gates

@@ -4,10 +4,13 @@
 
 Λ = 0: the layer starts as it was. P and Q begin N(0, 0.02²) and are kept near orthogonal by `penalty`, so that Λ holds
 singular values: setting one to zero takes one rank away, and it can come back. `RankAllocator` does so by importance,
-over all layers at once. Trains r (d_in + d_out + 1) numbers a layer. Merges.
+over all layers at once.
 
     importance of weight w       I = |w ∂L/∂w|,  smoothed Ī,  its own change Ū = smoothed |I - Ī|,  s(w) = Ī Ū
     importance of a triplet i    s(Λ_i) + mean of s over column i of P + mean of s over row i of Q
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (d_in + d_out + 1). Merges: yes. peft:
+ADALORA.
 """
 
 import torch
@@ -17,19 +20,7 @@ from torch import Tensor, nn
 from ...adapt import adapters
 from ...adapter import Adapter
 from ...layers import down, new_weight, up, weight_of, with_weight
-from ..card import Card
-
-CARD = Card(
-    name="AdaLoRA",
-    paper="Zhang et al.",
-    year=2023,
-    source="arXiv:2303.10512 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (d_in + d_out + 1)",
-    merges=True,
-    peft="ADALORA",
-)
+from .importance import Allocator, Importance, State
 
 
 class AdaLoRA(Adapter):
@@ -77,19 +68,22 @@ def layers(model: nn.Module) -> dict[str, AdaLoRA]:
     return found
 
 
-class RankAllocator:
+class RankAllocator(Allocator):
     """Prunes to `target_rank` a layer on average: nothing until step `warmup`, then by the cube of the time left,
-    nothing new in the last `final` steps. Call `step()` after the optimiser's, before `zero_grad()`."""
+    nothing new in the last `final` steps. Call `step()` after the optimiser's, before `zero_grad()`.
+
+    `state_dict()` and `load_state_dict()`: with them a training that stopped goes on exactly."""
 
     def __init__(self, model, target_rank: int, steps: int, warmup=0, final=0, every=1, betas=(0.85, 0.85)):
-        self.layers, self.betas = layers(model), betas
-        self.warmup, self.end, self.every, self.t = warmup, steps - final, every, 0
+        self.layers = layers(model)
+        self.warmup, self.end, self.every = warmup, steps - final, every
         self.first, self.last = sum(a.rank for a in self.layers.values()), target_rank * len(self.layers)
         if self.warmup >= self.end:
             raise ValueError(f"{steps} steps leave none to prune in between warmup={warmup} and final={final}")
         if not 0 < self.last <= self.first:
             raise ValueError(f"target_rank={target_rank} must lie between 1 and the average rank of the layers")
-        self.smooth: dict[Tensor, tuple[Tensor, Tensor]] = {}
+        named = {f"{site}.{key}": p for site, a in self.layers.items() for key, p in a.own_state().items()}
+        self.importance = Importance(named, betas)
         self.kept = {site: torch.ones_like(a.Lambda, dtype=torch.bool) for site, a in self.layers.items()}
 
     def budget(self, t: int) -> int:
@@ -101,7 +95,7 @@ class RankAllocator:
     def step(self) -> None:
         t, self.t = self.t, self.t + 1
         if t < self.end:
-            self._measure()
+            self.importance.measure()
         choose = t == self.end or (self.warmup < t < self.end and t % self.every == 0)
         if choose and self.budget(t) < self.first:
             self.kept = self._best(self.budget(t))
@@ -109,16 +103,15 @@ class RankAllocator:
             for site, a in self.layers.items():
                 a.Lambda.masked_fill_(~self.kept[site], 0)
 
-    def _measure(self) -> None:
-        for p in (p for a in self.layers.values() for p in (a.P, a.Lambda, a.Q)):
-            I, zero = (p * p.grad).abs(), torch.zeros_like(p)  # noqa: E741
-            mean, change = self.smooth.get(p, (zero, zero))
-            mean = mean.lerp(I, 1 - self.betas[0])
-            self.smooth[p] = mean, change.lerp((I - mean).abs(), 1 - self.betas[1])
-
     def _best(self, budget: int) -> dict[str, Tensor]:
         """The triplets above the worst ones that must go; ties go too."""
-        s = {p: mean * change for p, (mean, change) in self.smooth.items()}
-        score = {k: s[a.Lambda] + s[a.P].mean(0)[:, None] + s[a.Q].mean(1)[:, None] for k, a in self.layers.items()}
+        s = self.importance.of
+        score = {k: s(a.Lambda) + s(a.P).mean(0)[:, None] + s(a.Q).mean(1)[:, None] for k, a in self.layers.items()}
         worst = torch.cat(list(score.values())).flatten().kthvalue(self.first - budget).values
         return {k: v > worst for k, v in score.items()}
+
+    def own(self) -> State:
+        return {f"{site}.kept": kept for site, kept in self.kept.items()}
+
+    def put(self, state: State) -> None:
+        self.kept = {site: state[f"{site}.kept"].to(a.Lambda.device, copy=True) for site, a in self.layers.items()}

@@ -6,6 +6,9 @@
 A_k starts as the cluster's own r_k main directions in U, B_k = 0: the layer starts as it was. r_k = min(r, #S_k).
 Trains Σ_k r_k (R + #S_k) numbers a layer; `SubspaceAllocator` freezes the least important (A_k, B_k) on the way.
 Merges, into the bias too. Without a bias: W alone, and x in place of [x; 1].
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: subspaces * min(rank, d_out, d_in + 1) + d_out. Merges: yes. peft:
+ADAMSS.
 """
 
 import torch
@@ -16,21 +19,9 @@ from torch import Tensor, nn
 from ...adapt import adapters
 from ...adapter import Adapter
 from ...layers import is_linear, weight_of, with_weight
-from ..card import Card
 from ..maths import k_means, top_svd
 from ..parts import beside
-
-CARD = Card(
-    name="AdaMSS",
-    paper="Zheng et al.",
-    year=2025,
-    source="openreview 8ZdWmpYxT0",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="subspaces * min(rank, d_out, d_in + 1) + d_out",  # with r = 1
-    merges=True,
-    peft="ADAMSS",
-)
+from .importance import Allocator, Importance, State
 
 
 class AdaMSS(Adapter):
@@ -89,26 +80,28 @@ def main_directions(U: Float[Tensor, "n R"], rank: int, threshold: float) -> nn.
     return nn.Parameter(Vt[: min(rank, enough, len(U))].contiguous())
 
 
-class SubspaceAllocator:
+class SubspaceAllocator(Allocator):
     """Freezes the (A_k, B_k) of a model down to `target` from step `start` to `end`, by the cube of the time left.
-    Call `step()` after the optimiser's, before `zero_grad()`. Importance: AdaLoRA's, with Ū from the old Ī."""
+    Call `step()` after the optimiser's, before `zero_grad()`. Importance: AdaLoRA's, with Ū from the old Ī.
+
+    `state_dict()` and `load_state_dict()`: with them a training that stopped goes on exactly."""
 
     def __init__(self, model, target: int, start=50, end=1000, every=100, betas=(0.85, 0.85), power: float = 3):
-        self.pairs = [pair for _, a in adapters(model) if isinstance(a, AdaMSS) for pair in zip(a.A, a.B, strict=True)]
+        found = {site: a for site, a in adapters(model) if isinstance(a, AdaMSS)}
+        self.pairs = [pair for a in found.values() for pair in zip(a.A, a.B, strict=True)]
         if not 1 <= target <= len(self.pairs) or start >= end:
             raise ValueError(f"target must lie between 1 and the {len(self.pairs)} subspaces, and start before end")
-        self.target, self.start, self.end, self.every, self.betas, self.power = target, start, end, every, betas, power
-        self.t, self.smooth = 0, {}
+        self.target, self.start, self.end, self.every, self.power = target, start, end, every, power
+        named = {f"{site}.{k}": p for site, a in found.items() for k, p in a.own_state().items() if k[0] in "AB"}
+        self.importance = Importance(named, betas, late=True)
+        self.smooth = self.importance.smooth
 
     @torch.no_grad()
     def step(self) -> None:
         t, self.t = self.t, self.t + 1
         if not self.start <= t <= self.end:
             return
-        for p in (p for pair in self.pairs for p in pair if p.grad is not None):
-            I, zero = (p * p.grad).abs(), torch.zeros_like(p)  # noqa: E741
-            mean, change = self.smooth.get(p, (zero, zero))
-            self.smooth[p] = mean.lerp(I, 1 - self.betas[0]), change.lerp((I - mean).abs(), 1 - self.betas[1])
+        self.importance.measure()
         if t % self.every == 0:
             left = 1 - (t - self.start) / (self.end - self.start)
             self.keep(int(self.target + (len(self.pairs) - self.target) * left**self.power))
@@ -117,7 +110,7 @@ class SubspaceAllocator:
     def keep(self, n: int) -> None:
         """Freeze all but the n best of those that still train. (peft 0.21.2 keeps one fewer.)"""
         score = {
-            pair: sum(mean.mul(change).mean().item() for mean, change in (self.smooth[p] for p in pair))
+            pair: sum(self.importance.of(p).mean().item() for p in pair)
             for pair in self.pairs
             if all(p in self.smooth for p in pair)
         }
@@ -125,3 +118,11 @@ class SubspaceAllocator:
             for p in pair:
                 p.requires_grad_(False)
                 p.grad = None
+
+    def own(self) -> State:
+        return {f"{name}.trains": torch.tensor(p.requires_grad) for name, p in self.importance.named.items()}
+
+    def put(self, state: State) -> None:
+        for name, p in self.importance.named.items():
+            p.requires_grad_(bool(state[f"{name}.trains"]))
+            p.grad = p.grad if p.requires_grad else None

@@ -5,7 +5,10 @@
 What stands before the invocation is read by the base model alone, so that its keys and values in a cache serve every
 adapter of the same base. A row without the invocation gets the base. Where it is cannot be seen from inside a layer:
 run the model inside `with invoked(model, input_ids):`, which also covers `generate`.
-B = 0: starts as the base. Trains r (d_in + d_out) numbers a layer. Cannot be merged: there are two weights.
+B = 0: starts as the base. Cannot be merged: there are two weights.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding. Trains: rank * (d_in + d_out). Merges: no. peft:
+alora_invocation_tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,21 +19,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from ...adapt import adapters
-from ..card import Card
 from .lora import LoRA
-
-CARD = Card(
-    name="aLoRA",
-    paper="Greenewald et al.",
-    year=2025,
-    source="arXiv:2504.12397 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding",
-    count="rank * (d_in + d_out)",
-    merges=False,
-    peft="alora_invocation_tokens",
-)
-
 
 NEVER = 2**62  # a position that no row reaches
 

@@ -4,33 +4,20 @@
 
 A layer whose inputs are split over k devices (o_proj, down_proj) takes a block-diagonal A, one whose outputs are split
 (q_proj, k_proj, v_proj, gate_proj, up_proj) a block-diagonal B: each device then has all that its block needs.
-The zeros are not stored. B = 0: starts as the base. Trains r d_in / k + r d_out (diagonal A) or r d_in + r d_out / k
-(diagonal B) numbers a layer. Merges as LoRA.
+The zeros are not stored. B = 0: starts as the base. Merges as LoRA.
 A block starts as LoRA's A of its own size, U(±√(k/d_in)); Hugging Face peft 0.21.2 draws it √6 times as wide.
-"""
 
-import math
+Kind: reparametrized. On: Linear, Conv1D. Trains: rank * (d_in // blocks + d_out) if diagonal == 'A' else rank * (d_in +
+d_out // blocks). Merges: yes. peft: use_bdlora.
+"""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...layers import is_linear, new_weight, weight_of
-from ..card import Card
+from ...layers import is_linear, new_uniform, new_weight, weight_of
 from .lora import LoRA, Start
-
-CARD = Card(
-    name="BD-LoRA",
-    paper="Wang et al.",
-    year=2025,
-    source="arXiv:2510.23346 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="rank * (d_in // blocks + d_out) if diagonal == 'A' else rank * (d_in + d_out // blocks)",
-    merges=True,
-    peft="use_bdlora",
-)
 
 
 class BDLoRA(LoRA):
@@ -49,9 +36,7 @@ class BDLoRA(LoRA):
         if diagonal not in ("A", "B"):
             raise ValueError(f"diagonal is 'A' (split inputs) or 'B' (split outputs), not {diagonal!r}")
         if not is_linear(base):
-            raise ValueError(
-                f"BD-LoRA splits the features of a vector: target Linear or Conv1D, not {type(base).__name__}"
-            )
+            raise ValueError(f"BD-LoRA splits a vector's features: target Linear or Conv1D, not {type(base).__name__}")
         d_out, d_in = weight_of(base).shape
         side = d_in if diagonal == "A" else d_out
         if rank % blocks or side % blocks:
@@ -64,8 +49,10 @@ class BDLoRA(LoRA):
         """A uniform with LoRA's width, B = 0, each of them dense or in blocks."""
         d_out, d_in = weight_of(base).shape
         columns = d_in // self.blocks if self.diagonal == "A" else d_in
-        A = nn.init.uniform_(new_weight(base, rank, columns), -1 / math.sqrt(columns), 1 / math.sqrt(columns))
-        return Start(A, new_weight(base, d_out, rank // self.blocks if self.diagonal == "B" else rank))
+        return Start(
+            new_uniform(base, rank, columns),
+            new_weight(base, d_out, rank // self.blocks if self.diagonal == "B" else rank),
+        )
 
     def learned(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         x = x.to(self.A.dtype)

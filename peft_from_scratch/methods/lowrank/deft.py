@@ -1,38 +1,27 @@
 """DEFT: take a few directions out of what a layer writes, and write something learned there.
-
 Kumar et al. 2025 (NeurIPS), arXiv:2509.22793.
 
     W' = (I - Q Pᵣᵀ) W + s Q R      P: (d_out, r) random,  R: (r, d_in),  s = alpha / r (1 without an alpha)
     projection="qr":   Q = Pᵣ = the orthonormal basis of P's columns, so I - Q Qᵀ is an exact projection
     projection="relu": Q = P, Pᵣ = ReLU(P), Hugging Face peft's default: cheaper, and not strictly a projection
 
-R starts as Pᵣᵀ W / s, which puts back what was taken out: the layer starts as it was. Trains r (d_in + d_out) numbers a
-layer. Merges. `remove_only` is PaRa (Chen et al. 2024, arXiv:2406.05641): no R, r d_out numbers, and it starts changed.
+R starts as Pᵣᵀ W / s, which puts back what was taken out: the layer starts as it was. `remove_only` is PaRa (Chen et
+al. 2024, arXiv:2406.05641): no R, r d_out numbers, and it starts changed.
 Since W' - W = Q (s R - Pᵣᵀ W), the step works with r rows, never with a d_out by d_out projection.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * d_out if remove_only else rank * (d_in +
+d_out). Merges: yes. peft: DEFT.
 """
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...adapter import Adapter
-from ...layers import down, new_weight, up, weight_of, with_weight
-from ..card import Card
-
-CARD = Card(
-    name="DEFT",
-    paper="Kumar et al.",
-    year=2025,
-    source="arXiv:2509.22793",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * d_out if remove_only else rank * (d_in + d_out)",
-    merges=True,
-    peft="DEFT",
-)
+from ...layers import down, new_weight, up, weight_of
+from ..parts import Added
 
 
-class DEFT(Adapter):
+class DEFT(Added):
     """`base` plus Q (s R - Pᵣᵀ W)."""
 
     def __init__(
@@ -80,9 +69,6 @@ class DEFT(Adapter):
         """Q (s R - Pᵣᵀ W)."""
         Q, right = self.sides()
         return Q @ ((0 if self.R is None else self.scale * self.R) - self.taken(right))
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         text = f"rank={self.rank}, projection={self.projection}"

@@ -8,32 +8,19 @@ However far A and B walk, each of the r terms keeps its length: λ alone says ho
 Zero has no direction, so A and B start random, and the change they make is taken off (eq. 9): it starts as the layer.
 start="zero" is Hugging Face peft's: B = 0, and lengths count as 1e-4 or more. The paper found that unstable:
 B's first gradient is up to 10 000 times larger.
-All three train: r (d_in + d_out) + 1 numbers a layer. Merges.
-"""
 
-import math
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (d_in + d_out) + 1. Merges: yes. peft:
+DELORA.
+"""
 
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...adapter import Adapter
-from ...layers import down, new_weight, up, weight_of, with_weight
-from ..card import Card
-
-CARD = Card(
-    name="DeLoRA",
-    paper="Bini et al.",
-    year=2025,
-    source="arXiv:2503.18225 §2.2",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (d_in + d_out) + 1",
-    merges=True,
-    peft="DELORA",
-)
+from ...layers import down, new_uniform, new_weight, up, weight_of
+from ..parts import Added
 
 
-class DeLoRA(Adapter):
+class DeLoRA(Added):
     """`base` plus (λ/r) B Ξ A diag(‖W‖); `strength` is where λ starts."""
 
     def __init__(
@@ -46,12 +33,10 @@ class DeLoRA(Adapter):
             raise ValueError(f"start must be 'random' (the paper) or 'zero' (Hugging Face peft), not {start!r}")
         d_out, d_in = weight_of(base).shape
         self.rank, self.start = rank, start
-        self.A = nn.init.uniform_(new_weight(base, rank, d_in), -1 / math.sqrt(d_in), 1 / math.sqrt(d_in))
-        self.B = new_weight(base, d_out, rank)
+        self.A = new_uniform(base, rank, d_in)
+        self.B = new_uniform(base, d_out, rank) if start == "random" else new_weight(base, d_out, rank)
         self.lam = nn.init.constant_(new_weight(base, 1), strength)
         self.register_buffer("norms", weight_of(base).detach().to(self.A.dtype).norm(dim=0))
-        if start == "random":
-            nn.init.uniform_(self.B, -1 / math.sqrt(rank), 1 / math.sqrt(rank))
         for name in ("A", "B", "lam"):
             own = getattr(self, name).detach().clone() if start == "random" else None
             self.register_buffer(f"{name}0", own)
@@ -78,9 +63,6 @@ class DeLoRA(Adapter):
             return left @ right
         left0, right0 = self.factors(self.A0, self.B0, self.lam0)
         return left @ right - left0 @ right0
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         return f"rank={self.rank}" + ("" if self.start == "random" else f", start={self.start}")

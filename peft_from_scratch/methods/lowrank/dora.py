@@ -4,8 +4,11 @@
 
 The paper calls them columns, for it writes W the other way round; b is not scaled. As in its section 4.3, ‖V‖ gets no
 gradient, which saves memory and moves the result little. B = 0 and m = ‖W‖: the layer starts as it was.
-Trains r (d_in + d_out) + d_out numbers a layer. Merges: m ⊙ V / ‖V‖.
+Merges: m ⊙ V / ‖V‖.
 Each forward makes the d_out x d_in matrix V once, for its norm; the product with x stays W x + s B A x.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (d_in + d_out) + d_out. Merges: yes. peft:
+use_dora.
 """
 
 from collections.abc import Callable
@@ -15,20 +18,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ...layers import weight_of, with_weight
-from ..card import Card
 from .lora import LoRA, Start, along_features, uniform
-
-CARD = Card(
-    name="DoRA",
-    paper="Liu et al.",
-    year=2024,
-    source="arXiv:2402.09353 §4",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (d_in + d_out) + d_out",
-    merges=True,
-    peft="use_dora",
-)
 
 
 class DoRA(LoRA):

@@ -1,5 +1,4 @@
 """FRoD: one basis for all layers of a role, and in it a diagonal and a few sparse rotations for each.
-
 Wan et al. 2025 (AAAI 2026), arXiv:2512.23485.
 
     W = U diag(λ₀) Vᵀ             V: (d_in, d_in), of all layers of a role;  U: (d_out, d_in), λ₀: the layer's; frozen
@@ -7,9 +6,12 @@ Wan et al. 2025 (AAAI 2026), arXiv:2512.23485.
 
 V needs all these layers' weights, so the factory comes from the model: inject(model, {sites: shared(model, sites)}).
 The change has full rank. The layer starts as it was up to rounding, for y does without W.
-Trains d_in + ⌊ρ d_in²⌋ numbers a layer (ρ = `sparsity`; at least one in S). Merges.
-U, V and S's places are saved, since two machines may find different bases of the same weights. With save_basis=False
-the file holds only what trains, and is right only where the same basis is found.
+Trains d_in + ⌊ρ d_in²⌋ numbers a layer (ρ = `sparsity`; at least one in S). U, V and S's places are saved, since two
+machines may find different bases of the same weights. With save_basis=False the file holds only what trains, and is
+right only where the same basis is found.
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: d_in + max(1, math.floor(sparsity * d_in**2)). Merges: yes. peft:
+FROD.
 """
 
 import torch
@@ -20,20 +22,7 @@ from torch import Tensor, nn
 from ...adapter import Adapter
 from ...layers import is_linear, weight_of, with_weight
 from ...targets import Factory, plan, twins
-from ..card import Card
 from .frod_basis import Basis, own_part, role
-
-CARD = Card(
-    name="FRoD",
-    paper="Wan et al.",
-    year=2025,
-    source="arXiv:2512.23485",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="d_in + max(1, math.floor(sparsity * d_in**2))",
-    merges=True,
-    peft="FROD",
-)
 
 
 class FRoD(Adapter):

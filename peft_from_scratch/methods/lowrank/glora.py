@@ -7,8 +7,11 @@
 
 A scales the weight (the paper writes W A, its authors' code multiplies entry by entry), B is LoRA's change, C acts like
 a prompt added to the input, D and E scale and shift the bias. C, D and E exist only where the layer has a bias.
-All start at zero, so the layer starts as it was. Trains 2 r (d_in + d_out) + r (d_in + 1) + 2 numbers a layer in the
-default forms. Merges. The paper finds each layer's forms by an evolutionary search: targets can have different ones.
+All start at zero, so the layer starts as it was. The paper finds each layer's forms by an evolutionary search: targets
+can have different ones.
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: 2 * rank * (d_in + d_out) + rank * (d_in + 1) + 2. Merges: yes. peft:
+GLORA.
 """
 
 import math
@@ -19,20 +22,7 @@ from torch import Tensor, nn
 
 from ...adapter import Adapter
 from ...layers import is_linear, new_weight, weight_of, with_weight
-from ..card import Card
 from ..maths import full_change
-
-CARD = Card(
-    name="GLoRA",
-    paper="Chavan et al.",
-    year=2023,
-    source="arXiv:2306.07967",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="2 * rank * (d_in + d_out) + rank * (d_in + 1) + 2",
-    merges=True,
-    peft="GLORA",
-)
 
 
 class Support(nn.Module):

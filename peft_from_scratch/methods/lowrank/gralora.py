@@ -4,7 +4,9 @@
     s = alpha / r; with `hybrid` h > 0 an ordinary LoRA of rank h is added, and s = alpha / (r + h)
 
 A single outlier feature then disturbs one column of the grid only, and the change has rank up to k r for LoRA's price.
-A is random and B zero, so the layer starts as it was. Trains (r + h) (d_in + d_out) numbers a layer. Merges.
+A is random and B zero, so the layer starts as it was.
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: (rank + hybrid) * (d_in + d_out). Merges: yes. peft: GRALORA.
 """
 
 import math
@@ -13,34 +15,15 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...adapter import Adapter
-from ...layers import down, is_linear, new_weight, up, weight_of, with_weight
-from ..card import Card
-
-CARD = Card(
-    name="GraLoRA",
-    paper="Jung et al.",
-    year=2025,
-    source="arXiv:2505.20355",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="(rank + hybrid) * (d_in + d_out)",
-    merges=True,
-    peft="GRALORA",
-)
+from ...layers import down, is_linear, new_weight, up, weight_of
+from ..parts import Added
 
 
-class GraLoRA(Adapter):
+class GraLoRA(Added):
     """`base` (Linear or Conv1D) plus `blocks` x `blocks` low-rank pieces of rank `rank / blocks`."""
 
     def __init__(
-        self,
-        base: nn.Module,
-        rank: int = 32,
-        alpha: float = 64,
-        blocks: int = 2,
-        hybrid: int = 0,
-        dropout: float = 0.0,
+        self, base: nn.Module, rank: int = 32, alpha: float = 64, blocks: int = 2, hybrid: int = 0, dropout: float = 0.0
     ):
         super().__init__(base)
         d_out, d_in = _checked(base, rank, alpha, blocks, hybrid)
@@ -67,9 +50,6 @@ class GraLoRA(Adapter):
         B = self.B.unflatten(1, (self.blocks, -1))  # (i, j, r/k, m)
         grid = torch.einsum("ijrm,jnir->imjn", B, A).flatten(2).flatten(0, 1)
         return self.scale * (grid + self.hybrid_B @ self.hybrid_A if self.hybrid else grid)
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         text = f"rank={self.rank}, alpha={self.alpha:g}, blocks={self.blocks}"

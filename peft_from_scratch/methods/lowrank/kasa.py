@@ -5,8 +5,10 @@
 
 W without its smallest directions is the "world knowledge" that stays; d says how much each new direction counts.
 `penalty` (add it to the loss) keeps d small and the columns of B and the rows of A near orthonormal.
-B = 0, but the layer does not start as it was: it starts without U_n V_n. That is taken off by buffers of the adapter,
-so the base stays whole (Hugging Face peft truncates it for good). Trains r (d_in + d_out + 1) numbers a layer. Merges.
+B = 0, yet the layer starts changed, without U_n V_n: buffers take it off and the base stays whole (peft truncates it).
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (d_in + d_out + 1). Merges: yes. peft:
+kasa_config.
 """
 
 import torch
@@ -14,22 +16,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ...adapt import adapters
-from ...layers import down, new_weight, up, weight_of, with_weight
-from ..card import Card
+from ...layers import down, new_weight, up, weight_of
 from ..maths import svd
 from .lora import LoRA
-
-CARD = Card(
-    name="KaSA",
-    paper="Wang et al.",
-    year=2024,
-    source="arXiv:2412.06071 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (d_in + d_out + 1)",
-    merges=True,
-    peft="kasa_config",
-)
 
 
 class KaSA(LoRA):
@@ -39,7 +28,7 @@ class KaSA(LoRA):
         W = weight_of(base)
         if rank >= min(W.shape):
             raise ValueError(
-                f"KaSA drops rank of W's {min(W.shape)} directions and must leave one: use fewer than {rank}"
+                f"KaSA drops {rank} directions and must leave one: use fewer than {min(W.shape)}"
             )
         super().__init__(base, rank, alpha, dropout, rslora)
         self.d = nn.Parameter(nn.init.normal_(new_weight(base, rank)))
@@ -56,9 +45,6 @@ class KaSA(LoRA):
 
     def change(self) -> Float[Tensor, "d_out d_in"]:
         return self.scale * (self.B * self.d) @ self.A - self.U_n @ self.V_n
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
 
 def penalty(model: nn.Module, beta: float = 1e-4, gamma: float = 1e-3) -> Float[Tensor, ""]:

@@ -3,8 +3,10 @@
     y = W x + s (A ⊗ B) x        A: (a1, a2),  B: (b1, b2),  a1 b1 = d_out,  a2 b2 = d_in
 
 Block ij of the change is A[i, j] B. Its rank is the product of the ranks of A and B, so it can be full, with only
-a1 a2 + b1 b2 numbers: fewest where both are about square root size. B = 0: the layer starts as it was. Merges.
-Never formed in training: x as an (a2, b2) matrix X gives A X Bᵀ. This is LoKr with both factors whole.
+a1 a2 + b1 b2 numbers: fewest where both are about square root size. B = 0: the layer starts as it was. Never formed in
+training: x as an (a2, b2) matrix X gives A X Bᵀ. This is LoKr with both factors whole.
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: a1 * a2 + (d_out // a1) * (d_in // a2). Merges: yes.
 """
 
 import torch
@@ -13,19 +15,7 @@ from torch import Tensor, nn
 
 from ...adapter import Adapter
 from ...layers import new_weight, weight_of, with_weight
-from ..card import Card
 from ..maths import factors, kronecker_times
-
-CARD = Card(
-    name="KronA",
-    paper="Edalati et al.",
-    year=2022,
-    source="arXiv:2212.10650 §4",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="a1 * a2 + (d_out // a1) * (d_in // a2)",
-    merges=True,
-)
 
 
 class KronA(Adapter):

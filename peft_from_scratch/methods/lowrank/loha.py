@@ -4,35 +4,23 @@ As an adapter: Yeh et al. 2023 (LyCORIS), arXiv:2309.14859.
     y = W x + s (B1 A1) ⊙ (B2 A2) x        B1, B2: (d_out, r),  A1, A2: (r, d_in),  s = alpha / r
 
 Two matrices of rank r have a product of rank up to r²: twice LoRA's numbers, r times its rank. A2 = 0: the layer starts
-as it was. Trains 2 r (d_in + d_out) numbers a layer. Merges.
+as it was.
 
     ((B1 A1) ⊙ (B2 A2)) = B A     column ij of B: B1[:, i] ⊙ B2[:, j],  row ij of A: A1[i] ⊙ A2[j]   (i, j = 1 ... r)
 
 so it is a LoRA of rank r² whose factors are built from small ones; applied in that order where that costs less.
 `tucker`: a convolution's two factors are r × r small kernels T with B and A on their channels (FedPara, Prop. 3).
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: 2 * rank * (d_in + d_out). Merges: yes. peft: LOHA.
 """
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...adapter import Adapter
-from ...layers import down, new_weight, up, weight_of, with_weight
-from ..card import Card
+from ...layers import down, new_weight, up, weight_of
 from ..maths import full_change
-from ..parts import drop_outputs
-
-CARD = Card(
-    name="LoHa",
-    paper="Hyeon-Woo et al.",
-    year=2021,
-    source="arXiv:2108.06098 §2, arXiv:2309.14859",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="2 * rank * (d_in + d_out)",
-    merges=True,
-    peft="LOHA",
-)
+from ..parts import Added, drop_outputs
 
 
 def random(layer: nn.Module, *shape: int) -> nn.Parameter:
@@ -40,7 +28,7 @@ def random(layer: nn.Module, *shape: int) -> nn.Parameter:
     return nn.init.kaiming_uniform_(new_weight(layer, *shape), a=5**0.5)
 
 
-class LoHa(Adapter):
+class LoHa(Added):
     """`base` plus s (B1 A1) ⊙ (B2 A2)."""
 
     def __init__(
@@ -82,9 +70,6 @@ class LoHa(Adapter):
 
     def change(self) -> Float[Tensor, "d_out d_in"]:
         return self.scale * product(self.B1, self.T1, self.A1) * product(self.B2, self.T2, self.A2)
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         return f"rank={self.rank}, alpha={self.alpha:g}" + (", tucker=True" if self.tucker else "")

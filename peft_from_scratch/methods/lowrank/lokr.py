@@ -5,37 +5,25 @@
 A block matrix: block ij is W1[i, j] W2; its rank is the product of the two ranks. Sizes: `factor` and what is left, or
 the squarest pair. W2 is kept whole where r would not make it smaller, W1 is split too with `decompose_both`; s stays
 alpha / r all the same. W1 = 0 (`zero="W2"`: the LyCORIS way): the layer starts as it was.
-Trains m1 n1 + r (m2 + n2) numbers a layer, or m1 n1 + m2 n2. Merges.
 
 Without forming the product: x as an (n1, n2) matrix X, then W1 X W2ᵀ. A convolution's channels are split, and W2 keeps
 the kernel (with `tucker`, as r × r small kernels between W2b and W2a).
+
+Kind: reparametrized. On: Linear, Conv1D, Conv2d. Trains: factor**2 + rank * (d_in + d_out) // factor. Merges: yes.
+peft: LOKR.
 """
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...adapter import Adapter
-from ...layers import weight_of, with_weight
-from ..card import Card
+from ...layers import weight_of
 from ..maths import factors, full_change, kronecker_times
-from ..parts import drop_outputs
+from ..parts import Added, drop_outputs
 from .loha import product, random
 
-CARD = Card(
-    name="LoKr",
-    paper="Yeh et al.",
-    year=2023,
-    source="arXiv:2309.14859 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Conv2d",
-    count="factor**2 + rank * (d_in + d_out) // factor",
-    merges=True,
-    peft="LOKR",
-)
 
-
-class LoKr(Adapter):
+class LoKr(Added):
     """`base` plus s W1 ⊗ W2."""
 
     def __init__(
@@ -93,9 +81,6 @@ class LoKr(Adapter):
 
     def change(self) -> Float[Tensor, "d_out d_in"]:
         return self.scale * torch.kron(self.W1(), self.W2())
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         return f"rank={self.rank}, alpha={self.alpha:g}, factor={self.factor}"

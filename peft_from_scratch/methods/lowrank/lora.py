@@ -3,11 +3,19 @@
     y = W x + s B A x        W: (d_out, d_in) frozen,  A: (r, d_in) random,  B: (d_out, r) zero,  s = alpha / r
 
 B = 0: the adapted layer starts as the layer it wraps. With A = 0 as well, neither would ever get a gradient.
-Trains r (d_in + d_out) numbers a layer. Merges: W + s B A costs nothing at inference.
+Merges: W + s B A costs nothing at inference.
 With `rslora`, s = alpha / sqrt(r): the size of the change stays when r grows (Kalajdzievski 2023, arXiv:2312.03732).
 With another `start` (starts/), A and B may be non-zero; s B0 A0 is then taken off, so that the layer starts as it was
 (of the same dropped x, so that this also holds in training).
 With `bias`, y also gets s b with b: (d_out,) zero, which merges where the layer has a bias.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (d_in + d_out). Merges: yes. peft: LORA.
+
+Method: rsLoRA. Paper: Kalajdzievski 2023, arXiv:2312.03732 §3. Kind: reparametrized. On: Linear, Conv1D, Embedding,
+Conv2d. Trains: rank * (d_in + d_out). Merges: yes. peft: use_rslora.
+
+Method: LoRA with a bias. Paper: Hugging Face peft 0.21.2. Kind: reparametrized. On: Linear, Conv1D, Conv2d.
+Trains: rank * (d_in + d_out) + d_out. Merges: yes. peft: lora_bias.
 """
 
 import math
@@ -18,20 +26,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ...adapter import Adapter
-from ...layers import down, new_weight, up, weight_of, with_weight
-from ..card import Card
-
-CARD = Card(
-    name="LoRA",
-    paper="Hu et al.",
-    year=2021,
-    source="arXiv:2106.09685 §4.1",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="LORA",
-)
+from ...layers import down, new_uniform, new_weight, up, weight_of, with_weight
 
 
 class Start(NamedTuple):
@@ -45,10 +40,9 @@ class Start(NamedTuple):
 def uniform(base: nn.Module, rank: int, scale: float) -> Start:
     """The released code: A ~ U(±1/√d_in), B = 0. Mirrored in an embedding, where a column of A is rarely seen."""
     d_out, d_in = weight_of(base).shape
-    A, B = new_weight(base, rank, d_in), new_weight(base, d_out, rank)
     if isinstance(base, nn.Embedding):
-        return Start(A, nn.init.normal_(B))
-    return Start(nn.init.uniform_(A, -1 / math.sqrt(d_in), 1 / math.sqrt(d_in)), B)
+        return Start(new_weight(base, rank, d_in), nn.init.normal_(new_weight(base, d_out, rank)))
+    return Start(new_uniform(base, rank, d_in), new_weight(base, d_out, rank))
 
 
 class LoRA(Adapter):

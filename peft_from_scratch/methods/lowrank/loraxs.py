@@ -3,8 +3,10 @@ section 3.
 
     y = W x + B R A x      W ≈ U Σ Vᵀ to rank r;  A = Vᵀ: (r, d_in), B = U Σ: (d_out, r) frozen;  R: (r, r)
 
-R starts N(0, 10⁻⁵ ²): the layer starts almost as it was. Trains r² numbers a layer, whatever its width. Merges.
-A and B are stored with R: singular vectors have signs that differ between machines.
+R starts N(0, 10⁻⁵ ²): the layer starts almost as it was. A and B are stored with R: singular vectors have signs that
+differ between machines.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank**2. Merges: yes.
 """
 
 import torch
@@ -13,20 +15,8 @@ from torch import Tensor, nn
 
 from ...adapter import Adapter
 from ...layers import down, new_weight, up, weight_of, with_weight
-from ..card import Card
 from ..maths import top_svd
 from ..parts import beside
-
-CARD = Card(
-    name="LoRA-XS",
-    paper="Bałazy et al.",
-    year=2024,
-    source="arXiv:2405.17604 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank**2",
-    merges=True,
-)
 
 
 class LoRAXS(Adapter):

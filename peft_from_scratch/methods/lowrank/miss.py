@@ -7,7 +7,9 @@ Summing is free where LoRA multiplies by A, and a single matrix is easier to fit
 `mini`: D has so many columns, repeated until they are d_out: r * mini numbers.
 `bat` (block affine, from the paper's first version, Bone): each block of W, r by r, is changed by its own weights too:
     ΔW_oi = W_oi D_o + D_o             D: (d_out / r, r, r) zero, so as many numbers; W + ΔW is then made in every step
-D = 0: the layer starts as it was (`bat`: within rounding). Trains r d_out numbers a layer. Merges.
+D = 0: the layer starts as it was (`bat`: within rounding).
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: rank * (mini or d_out). Merges: yes. peft: MISS.
 """
 
 import math
@@ -17,24 +19,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...adapter import Adapter
-from ...layers import down, is_linear, new_weight, weight_of, with_weight
-from ..card import Card
-
-CARD = Card(
-    name="MiSS",
-    paper="Kang and Yin",
-    year=2024,
-    source="arXiv:2409.15371 §4",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="rank * (mini or d_out)",
-    merges=True,
-    peft="MISS",
-)
+from ...layers import down, is_linear, new_weight, weight_of
+from ..parts import Added
 
 
-class MiSS(Adapter):
+class MiSS(Added):
     """`base` (Linear or Conv1D) plus one shard, repeated."""
 
     def __init__(self, base: nn.Module, rank: int = 64, mini: int = 0, bat: bool = False, dropout: float = 0.0):
@@ -64,9 +53,6 @@ class MiSS(Adapter):
             return (torch.einsum("oaib,obc->oaic", blocks, self.D) + self.D[:, :, None]).flatten(2).flatten(0, 1)
         d_out, d_in = W.shape
         return self.D.T.tile(d_out // self.D.shape[1], math.ceil(d_in / self.rank))[:, :d_in]
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         return f"rank={self.rank}" + (f", mini={self.mini}" if self.mini else "") + (", bat=True" if self.bat else "")

@@ -6,9 +6,12 @@
     eval:   A, as LoRA
 
 The noise keeps the fit from hanging on one A; p and q say how much of it, and `penalty` (add it to the loss) holds them
-near their priors. B = 0: starts as the base. Trains r (d_in + d_out) + r + N numbers a layer. Merges as LoRA does.
+near their priors. B = 0: starts as the base. Merges as LoRA does.
 Hugging Face peft 0.21.2 draws the same from a buffer. Its Dirichlet term has one sign turned round and falls below
 zero, which a divergence cannot: `penalty` here is the divergence.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (d_in + d_out) + rank + samples. Merges:
+yes. peft: monteclora_config.
 """
 
 import torch
@@ -17,20 +20,7 @@ from torch import Tensor, nn
 
 from ...adapt import adapters
 from ...layers import down, new_weight, up
-from ..card import Card
 from .lora import LoRA
-
-CARD = Card(
-    name="MonteCLoRA",
-    paper="Seth et al.",
-    year=2024,
-    source="arXiv:2411.04358 §4",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (d_in + d_out) + rank + samples",
-    merges=True,
-    peft="monteclora_config",
-)
 
 
 class MonteCLoRA(LoRA):
@@ -77,8 +67,7 @@ class MonteCLoRA(LoRA):
     def divergence(self, prior: float) -> Float[Tensor, ""]:
         """From the priors: Dirichlet(prior) for π, Wishart(I, r) for the variances, N(0, I) for each sample."""
         dirichlet = torch.distributions.kl_divergence(
-            torch.distributions.Dirichlet(self.q.exp()),
-            torch.distributions.Dirichlet(torch.full_like(self.q, prior)),
+            torch.distributions.Dirichlet(self.q.exp()), torch.distributions.Dirichlet(torch.full_like(self.q, prior))
         )
         v, r = self.variances(), self.rank
         wishart = r / 2 * ((2 * self.p).exp() - 2 * self.p - 1).sum()

@@ -3,6 +3,9 @@
     inject(model, lora_targets({r".*query": 4, r".*value": 16}, alphas={r".*value": 32}, dropout=0.1))
 
 A factory sees a module and not its name, so every rank is a target of its own.
+
+Method: Ranks by pattern. Paper: Hugging Face peft 0.21.2. Kind: reparametrized. On: Linear, Conv1D, Embedding,
+Conv2d. Trains: rank * (d_in + d_out). Merges: yes. peft: rank_pattern.
 """
 
 from collections.abc import Callable

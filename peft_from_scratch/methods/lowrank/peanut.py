@@ -1,40 +1,26 @@
 """PEANuT: a small network reads the frozen weight and writes the change to it.
-
 Zhong et al. 2024, arXiv:2410.01870.
 
     y = W x + s B H x      H = f(A W),  then `depth` times  H <- f(E_i H),  then back:  H <- f(D_i H) + (H before E_i)
     A: (r, d_out) random,  B: (d_out, r) zero,  E_i, D_i: (r, r) random,  f: ReLU or another,  s = scale
 
-B = 0: the layer starts as it was. Trains 2 r d_out + 2 depth r² numbers a layer. Merges.
-The change has rank r whatever f does, so it is used as B (H x): no matrix as large as W is made (Hugging Face peft
-makes it). A W costs as much as r more inputs would.
-"""
+B = 0: the layer starts as it was. The change has rank r whatever f does, so it is used as B (H x): no matrix as large
+as W is made (Hugging Face peft makes it). A W costs as much as r more inputs would.
 
-import math
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: 2 * rank * d_out + 2 * depth * rank**2. Merges:
+yes. peft: PEANUT.
+"""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...adapter import Adapter
-from ...layers import down, new_weight, up, weight_of, with_weight
-from ..card import Card
-
-CARD = Card(
-    name="PEANuT",
-    paper="Zhong et al.",
-    year=2024,
-    source="arXiv:2410.01870",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="2 * rank * d_out + 2 * depth * rank**2",
-    merges=True,
-    peft="PEANUT",
-)
+from ...layers import down, new_uniform, new_weight, up, weight_of
+from ..parts import Added
 
 
-class PEANuT(Adapter):
+class PEANuT(Added):
     """`base` plus s B H; `activation` names a function of torch.nn.functional or torch (relu, gelu, sin, ...)."""
 
     def __init__(self, base: nn.Module, rank: int = 32, depth: int = 0, scale: float = 1.0, activation: str = "relu"):
@@ -42,14 +28,12 @@ class PEANuT(Adapter):
         if rank < 1 or depth < 0:
             raise ValueError(f"rank must be at least 1 and depth 0 or more, not rank={rank} and depth={depth}")
         if not hasattr(F, activation) and not hasattr(torch, activation):
-            raise ValueError(
-                f"no function {activation!r} in torch.nn.functional or torch: try relu, gelu, silu or tanh"
-            )
+            raise ValueError(f"torch.nn.functional and torch have no {activation!r}: try relu, gelu, silu or tanh")
         d_out = len(weight_of(base))
         self.rank, self.depth, self.scale, self.activation = rank, depth, scale, activation
-        self.A, self.B = _random(base, rank, d_out), new_weight(base, d_out, rank)
-        self.E = nn.ParameterList(_random(base, rank, rank) for _ in range(depth))
-        self.D = nn.ParameterList(_random(base, rank, rank) for _ in range(depth))
+        self.A, self.B = new_uniform(base, rank, d_out), new_weight(base, d_out, rank)
+        self.E = nn.ParameterList(new_uniform(base, rank, rank) for _ in range(depth))
+        self.D = nn.ParameterList(new_uniform(base, rank, rank) for _ in range(depth))
 
     def read(self) -> Float[Tensor, "rank d_in"]:
         """H: what the network makes of W."""
@@ -72,13 +56,5 @@ class PEANuT(Adapter):
         """s B H."""
         return self.scale * (self.B @ self.read())
 
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
-
     def extra_repr(self) -> str:
         return f"rank={self.rank}, depth={self.depth}, scale={self.scale:g}, activation={self.activation}"
-
-
-def _random(base: nn.Module, rows: int, columns: int) -> nn.Parameter:
-    """U(±1/√columns), as a Linear layer starts."""
-    return nn.init.uniform_(new_weight(base, rows, columns), -1 / math.sqrt(columns), 1 / math.sqrt(columns))

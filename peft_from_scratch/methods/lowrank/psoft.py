@@ -4,35 +4,24 @@
     R = (I - Q)⁻¹ (I + Q), a rotation;  Q = -Qᵀ: (r, r), trained above its diagonal;  α, β: (r,) trained
 
 A's rows are orthonormal, so a rotation keeps the angles and lengths in W's top part (theorem 4.1); α and β relax that.
-Q = 0 and α = β = 1: the layer starts as it was. Trains r (r - 1) / 2 + 2 r numbers a layer. Merges.
-The paper writes Wᵀx, so its R is the transpose of this one. In Hugging Face peft an alpha / r divides B and
-multiplies the product, which cancels.
+Q = 0 and α = β = 1: the layer starts as it was. The paper writes Wᵀx, so its R is the transpose of this one. In Hugging
+Face peft an alpha / r divides B and multiplies the product, which cancels.
 A and B are saved: a singular vector's sign is the machine's choice, and with another Q would mean another rotation.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (rank - 1) // 2 + 2 * rank. Merges: yes.
+peft: PSOFT.
 """
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...adapter import Adapter
-from ...layers import down, new_weight, up, weight_of, with_weight
-from ..card import Card
+from ...layers import down, new_weight, up, weight_of
 from ..maths import cayley, cayley_neumann, skew, top_svd
-
-CARD = Card(
-    name="PSOFT",
-    paper="Wu et al.",
-    year=2025,
-    source="arXiv:2505.11235 §4",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (rank - 1) // 2 + 2 * rank",
-    merges=True,
-    peft="PSOFT",
-)
+from ..parts import Added
 
 
-class PSOFT(Adapter):
+class PSOFT(Added):
     """`base` with its top `rank` singular directions rotated (and stretched, with `relaxed`).
 
     `terms`: R from so many powers of Q instead of the inverse, as in the paper's runs (it took 5; 0 means exact).
@@ -78,9 +67,6 @@ class PSOFT(Adapter):
     def change(self) -> Float[Tensor, "d_out d_in"]:
         """B (diag(β) R diag(α) - I) A."""
         return self.B @ self.turn() @ self.A
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         text = f"rank={self.rank}, relaxed={self.relaxed}" + (f", terms={self.terms}" if self.terms else "")

@@ -4,7 +4,9 @@
     A: (2r, d_in), B: (d_out, r) frozen, random, shared;  Λ_b = diag(d_out numbers), Λ_d = diag(2r numbers)
 
 It samples in training; at inference h = μ, or a sample each time with `sample_at_inference`: several passes then show
-how sure the model is. λ_b = 0: the layer starts as it was. Trains 2r + d_out numbers a layer. Merges with h = μ.
+how sure the model is. λ_b = 0: the layer starts as it was. Merges with h = μ.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding. Trains: 2 * rank + d_out. Merges: yes. peft: PVERA.
 """
 
 import torch
@@ -12,21 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...targets import Factory
-from ..card import Card
 from ..parts import Sites, layers_at
 from .vera import Projection, VeRA
-
-CARD = Card(
-    name="PVeRA",
-    paper="Fillioux et al.",
-    year=2025,
-    source="arXiv:2512.07703",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding",
-    count="2 * rank + d_out",
-    merges=True,
-    peft="PVERA",
-)
 
 
 def shared(model: nn.Module, sites: Sites, rank: int = 256, seed: int = 0, saved: bool = False, **settings) -> Factory:

@@ -4,31 +4,17 @@
 
 The change is the same for all g weights of a group. Where W is quantised in groups of g, each with a scale and a zero
 point, it fits into the zero points: the merged weight is as small as before, and merging rounds nothing.
-B = 0: starts as the base. Trains r (d_in / g + d_out) numbers a layer. Merges: W + s B A P (here into a plain weight).
-The algorithm pools with a mean times g. Hugging Face peft 0.21.2 multiplies by the number of groups instead:
-`like_peft`, for its checkpoints.
-"""
+B = 0: starts as the base. Merges: W + s B A P (here into a plain weight). The algorithm pools with a mean times g;
+Hugging Face peft 0.21.2 multiplies by the number of groups instead: `like_peft`, for its checkpoints.
 
-import math
+Kind: reparametrized. On: Linear, Conv1D. Trains: rank * (d_in // group + d_out). Merges: yes. peft: use_qalora.
+"""
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...layers import is_linear, new_weight, weight_of
-from ..card import Card
+from ...layers import is_linear, new_uniform, new_weight, weight_of
 from .lora import LoRA, Start
-
-CARD = Card(
-    name="QA-LoRA",
-    paper="Xu et al.",
-    year=2023,
-    source="arXiv:2309.14717 §3.3",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="rank * (d_in // group + d_out)",
-    merges=True,
-    peft="use_qalora",
-)
 
 
 class QALoRA(LoRA):
@@ -45,9 +31,7 @@ class QALoRA(LoRA):
         like_peft: bool = False,
     ):
         if not is_linear(base):
-            raise ValueError(
-                f"QA-LoRA pools the features of a vector: target Linear or Conv1D, not {type(base).__name__}"
-            )
+            raise ValueError(f"QA-LoRA pools a vector's features: target Linear or Conv1D, not {type(base).__name__}")
         d_in = weight_of(base).shape[1]
         if d_in % group:
             sizes = [g for g in range(2, d_in + 1) if d_in % g == 0]
@@ -59,9 +43,7 @@ class QALoRA(LoRA):
     def grouped(self, base: nn.Module, rank: int, scale: float) -> Start:
         """A ~ U(±1/√n) over n groups, B = 0."""
         d_out, d_in = weight_of(base).shape
-        n = d_in // self.group
-        A = nn.init.uniform_(new_weight(base, rank, n), -1 / math.sqrt(n), 1 / math.sqrt(n))
-        return Start(A, new_weight(base, d_out, rank))
+        return Start(new_uniform(base, rank, d_in // self.group), new_weight(base, d_out, rank))
 
     def learned(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         pooled = x.to(self.A.dtype).unflatten(-1, (-1, self.group)).sum(-1)

@@ -5,12 +5,14 @@
 Only storage has 4 bits: both products are computed in the dtype of x, and A and B are plain LoRA. The gradient reaches
 them through the dequantised weight, which is made again in the backward pass and never kept.
 B = 0: starts as the quantised base, which is not the base as it was: what rounding took is what LoRA must win back.
-Trains r (d_in + d_out) numbers a layer. Head, embeddings and norms keep their 16 bits.
+Head, embeddings and norms keep their 16 bits.
 Merges exactly into a plain layer (`merge`), or with a second rounding into a 4-bit one (`quant.merge_4bit`).
 To start nearer to the base, with LoftQ (its values lie on the code already, so that to quantise them changes nothing):
 
     quantised, targets = loftq(model, sites, partial(rounded, double=False))
     model = inject(quantize_(quantised, sites, double=False), targets)
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: rank * (d_in + d_out). Merges: yes.
 """
 
 from functools import partial
@@ -19,20 +21,8 @@ from torch import nn
 
 from ...adapt import inject
 from ...quant import quantize_
-from ..card import Card
 from ..parts import Sites
 from .lora import LoRA
-
-CARD = Card(
-    name="QLoRA",
-    paper="Dettmers et al.",
-    year=2023,
-    source="arXiv:2305.14314 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="rank * (d_in + d_out)",
-    merges=True,
-)
 
 
 def qlora(

@@ -7,8 +7,10 @@ section 4.
 N terms of rank r reach full rank, where VeRA has one. A and Γ stand on the smaller side: where d_out is smaller, the
 change is that of the transposed layer. One A and one set of B_j, of the largest sizes in the model and each divided by
 its standard deviation, serve all layers. Λ = 0: the layer starts as it was; Γ starts constant.
-Trains N (r + min(d_in, d_out)) numbers a layer. Merges. The N terms are one product: the B_j side by side times the
-Λ_j A Γ_j stacked.
+The N terms are one product: the B_j side by side times the Λ_j A Γ_j stacked.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding. Trains: math.ceil(min(d_in, d_out) / rank) * (rank + min(d_in,
+d_out)). Merges: yes. peft: RANDLORA.
 """
 
 import math
@@ -20,20 +22,7 @@ from torch import Tensor, nn
 from ...adapter import Adapter
 from ...layers import down, new_weight, up, weight_of, with_weight
 from ...targets import Factory
-from ..card import Card
 from ..parts import SAME_SITES, Sites, beside, layers_at
-
-CARD = Card(
-    name="RandLoRA",
-    paper="Albert et al.",
-    year=2025,
-    source="arXiv:2502.00987 §4",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding",
-    count="math.ceil(min(d_in, d_out) / rank) * (rank + min(d_in, d_out))",
-    merges=True,
-    peft="RANDLORA",
-)
 
 
 class Bases(nn.Module):

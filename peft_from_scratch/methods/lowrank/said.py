@@ -7,30 +7,19 @@ P_i: (D_i, d) is random and never formed (Fastfood, Le et al. 2013): z, filled w
 D_i, goes through H G Π H S / (‖G‖ √D_i): random signs S, H the Walsh-Hadamard transform, Π a permutation, G normal
 numbers; the first D_i entries stay. On average ‖P z‖ = ‖z‖. Costs n log n additions a layer and step, and 3 n numbers
 of memory, drawn from a seed. z = 0: the layer starts as it was. Trains d numbers for the whole model, and one a layer.
-Merges. The smallest d with 90 % of full fine-tuning's gain is the task's intrinsic dimension.
+The smallest d with 90 % of full fine-tuning's gain is the task's intrinsic dimension.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: numbers + 1. Merges: yes.
 """
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...adapter import Adapter
-from ...layers import new_weight, weight_of, with_weight
+from ...layers import new_weight, weight_of
 from ...targets import Factory
-from ..card import Card
 from ..maths import full_change, walsh_hadamard
-from ..parts import Sites, beside, layers_at, place
-
-CARD = Card(
-    name="SAID",
-    paper="Aghajanyan et al.",
-    year=2020,
-    source="arXiv:2012.13255 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="numbers + 1",
-    merges=True,
-)
+from ..parts import Added, Sites, beside, layers_at, place
 
 
 class Vector(nn.Module):
@@ -53,7 +42,7 @@ def shared(model: nn.Module, sites: Sites, numbers: int = 1000, seed: int = 0, l
     return lambda base: SAID(base, vector, seed + place(layers, base), layer_scales)
 
 
-class SAID(Adapter):
+class SAID(Added):
     """`base` plus λ P z as a matrix, with the `vector` of its set: see `shared`."""
 
     def __init__(self, base: nn.Module, vector: Vector, seed: int, layer_scale: bool = True):
@@ -79,9 +68,6 @@ class SAID(Adapter):
     def forward(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         y = self.base(x)
         return y + full_change(self.base, x, self.change()).to(y.dtype)
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         return f"numbers={len(self.vector.z)}, seed={self.seed}"

@@ -3,8 +3,10 @@
     y = W x + B (Σ_i v_i P_i) A x   W ≈ U Σ Vᵀ to rank r;  A = Vᵀ, B = U Σ frozen;  P_i: (r, r) frozen, random;  v: (u)
 
 v = 0: the layer starts as it was. Trains u numbers a layer, or a group of layers: `tie` = 0 gives each its own v, 1 one
-v for the whole model. With u = r² and unit matrices for P this is LoRA-XS. Merges.
-peft takes A = Σ^½ Vᵀ and B = U Σ^½ (`split`), so that both have norms alike; its random P_i are those drawn here.
+v for the whole model. With u = r² and unit matrices for P this is LoRA-XS. peft takes A = Σ^½ Vᵀ and B = U Σ^½
+(`split`), so that both have norms alike; its random P_i are those drawn here.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: numbers. Merges: yes. peft: TINYLORA.
 """
 
 import torch
@@ -14,21 +16,8 @@ from torch import Tensor, nn
 from ...adapter import Adapter
 from ...layers import new_weight
 from ...targets import Factory
-from ..card import Card
 from ..parts import Sites, beside, layers_at, place
 from .loraxs import LoRAXS, frame
-
-CARD = Card(
-    name="TinyLoRA",
-    paper="Morris et al.",
-    year=2026,
-    source="arXiv:2602.04118",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="numbers",
-    merges=True,
-    peft="TINYLORA",
-)
 
 
 class Vector(nn.Module):

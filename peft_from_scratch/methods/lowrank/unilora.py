@@ -4,8 +4,9 @@
 
 P: (D, d) has one non-zero number a row, 1 / √(how many rows share its column): entry i of θ_D is one number of θ_d,
 scaled, which one being chosen at random from a seed, each equally often. Then PᵀP = I: distances in θ_d are distances
-in θ_D. Trains d numbers for the whole model. θ_d starts U(±0.02), so the layers start near what they were, not there:
-with θ_d = 0 no gradient would come. Merges.
+in θ_D. θ_d starts U(±0.02), so the layers start near what they were, not there: with θ_d = 0 no gradient would come.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: length. Merges: yes. peft: UNILORA.
 """
 
 import numpy as np
@@ -16,20 +17,7 @@ from torch import Tensor, nn
 from ...adapter import Adapter
 from ...layers import down, new_weight, up, weight_of, with_weight
 from ...targets import Factory
-from ..card import Card
 from ..parts import Sites, beside, layers_at, place
-
-CARD = Card(
-    name="Uni-LoRA",
-    paper="Li et al.",
-    year=2025,
-    source="arXiv:2506.00799 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="length",
-    merges=True,
-    peft="UNILORA",
-)
 
 
 class Vector(nn.Module):

@@ -5,7 +5,10 @@
 
 Trains the bank, h b numbers for the whole model, and h logits a piece: h r (d_in + d_out) / b a layer; of those only k
 a piece need be stored in the end. The bank starts U(±0.02) and the logits N(0, 0.1²): neither can be zero, so the layer
-starts near what it was, not there. Merges.
+starts near what it was, not there.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: vectors * length + vectors * rank * (d_in + d_out)
+// length. Merges: yes. peft: VBLORA.
 """
 
 import math
@@ -16,20 +19,7 @@ from torch import Tensor, nn
 from ...adapter import Adapter
 from ...layers import down, new_weight, up, weight_of, with_weight
 from ...targets import Factory
-from ..card import Card
 from ..parts import Sites, layers_at
-
-CARD = Card(
-    name="VB-LoRA",
-    paper="Li et al.",
-    year=2024,
-    source="arXiv:2405.15179 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="vectors * length + vectors * rank * (d_in + d_out) // length",
-    merges=True,
-    peft="VBLORA",
-)
 
 
 class Bank(nn.Module):
@@ -57,13 +47,7 @@ class VBLoRA(Adapter):
     """`base` plus B A, whose pieces are mixtures of `top_k` vectors of the `bank` of its set: see `shared`."""
 
     def __init__(
-        self,
-        base: nn.Module,
-        bank: Bank,
-        rank: int = 4,
-        top_k: int = 2,
-        dropout: float = 0.0,
-        logits_std: float = 0.1,
+        self, base: nn.Module, bank: Bank, rank: int = 4, top_k: int = 2, dropout: float = 0.0, logits_std: float = 0.1
     ):
         super().__init__(base)
         vectors, length = bank.vectors.shape

@@ -8,6 +8,8 @@ the gradient of A sees of each group only its part along v. As in the paper, v i
 batch (update="first") and then fixed; update="each" (Hugging Face peft's default) takes the mean of each batch, "never"
 a random direction. Starts, trains (r (d_in + d_out)) and merges as LoRA.
 x̃ is never made: (∂hᵀ z) v costs d_in / G times less than ∂hᵀ x̃.
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: rank * (d_in + d_out). Merges: yes. peft: velora_config.
 """
 
 import torch
@@ -16,20 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...layers import is_linear, new_weight, up, weight_of
-from ..card import Card
 from .lora import LoRA
-
-CARD = Card(
-    name="VeLoRA",
-    paper="Miles et al.",
-    year=2024,
-    source="arXiv:2405.17991 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="velora_config",
-)
 
 
 def in_groups(x: Float[Tensor, "... d_in"], size: int) -> Float[Tensor, "... groups {size}"]:

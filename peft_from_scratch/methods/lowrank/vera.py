@@ -5,29 +5,17 @@ section 3.1.
 
 Layers of other sizes see the first rows and columns of one A: (r, widest d_in) and one B: (widest d_out, r), both
 U(±√(6 / fan_in)) from a seed, so a file need not hold them. λ_b = 0, λ_d = 0.1: the layer starts as it was.
-Trains r + d_out numbers a layer. Merges. In the order A, λ_d, B, λ_b nothing of the size of A or B gets a gradient.
+In the order A, λ_d, B, λ_b nothing of the size of A or B gets a gradient.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding. Trains: rank + d_out. Merges: yes. peft: VERA.
 """
 
 from jaxtyping import Float, Shaped
 from torch import Generator, Tensor, empty, nn
 
-from ...adapter import Adapter
-from ...layers import down, new_weight, up, weight_of, with_weight
+from ...layers import down, new_weight, up, weight_of
 from ...targets import Factory
-from ..card import Card
-from ..parts import SAME_SITES, Sites, beside, layers_at
-
-CARD = Card(
-    name="VeRA",
-    paper="Kopiczko et al.",
-    year=2023,
-    source="arXiv:2310.11454 §3.1",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding",
-    count="rank + d_out",
-    merges=True,
-    peft="VERA",
-)
+from ..parts import SAME_SITES, Added, Sites, beside, layers_at
 
 
 class Projection(nn.Module):
@@ -54,7 +42,7 @@ def shared(model: nn.Module, sites: Sites, rank: int = 256, seed: int = 0, saved
     return lambda base: VeRA(base, projection, **settings)
 
 
-class VeRA(Adapter):
+class VeRA(Added):
     """`base` plus Λ_b B Λ_d A with the `projection` of its set: see `shared`."""
 
     def __init__(self, base: nn.Module, projection: Projection, d_initial: float = 0.1, dropout: float = 0.0):
@@ -86,9 +74,6 @@ class VeRA(Adapter):
 
     def change(self) -> Float[Tensor, "d_out d_in"]:
         return (self.lambda_b[:, None] * self.B()) @ (self.lambda_d[:, None] * self.A())
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         return f"rank={self.projection.B.shape[1]}, seed={self.projection.seed}"

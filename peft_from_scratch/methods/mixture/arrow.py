@@ -4,10 +4,12 @@ arXiv:2405.11157, section 4.1.
     y = W x + Σ_e g_e s_e B_e A_e x       g = softmax over the top_k of |x·v_e| / T, 0 for the others
 
 v_e: (d_in), the first right singular vector of B_e A_e: the input to which this expert answers most. Its sign says
-nothing, hence the absolute value. Trains nothing: the experts come from before, the gate from them. Does not merge.
-peft finds v_e by 15 power iterations from a random start; here it is exact. Copy its `prototypes` to v for its gate.
+nothing, hence the absolute value. Trains nothing: the experts come from before, the gate from them. peft finds v_e by
+15 power iterations from a random start; here it is exact. Copy its `prototypes` to v for its gate.
 
 GenKnowSub (Bagherifard et al. 2025, arXiv:2505.10939): `subtract` takes what all texts teach off each expert first.
+
+Kind: combination. On: Linear, Conv1D, Embedding. Trains: 0. Merges: no. peft: arrow_config.
 """
 
 import torch
@@ -16,21 +18,8 @@ from torch import Tensor, nn
 
 from ...layers import down
 from ...targets import Factory
-from ..card import Card
 from ..parts import SAME_SITES, Sites, beside
 from .experts import Expert, Experts, Mixture, at_sites
-
-CARD = Card(
-    name="Arrow",
-    paper="Ostapenko et al.; GenKnowSub: Bagherifard et al.",
-    year=2024,
-    source="arXiv:2405.11157 §4.1, arXiv:2505.10939",
-    category="combination",
-    attaches="Linear, Conv1D, Embedding",
-    count="0",
-    merges=False,
-    peft="arrow_config",
-)
 
 
 def shared(model: nn.Module, sites: Sites, experts: list[Experts], top_k: int = 3, temperature: float = 1.0) -> Factory:

@@ -8,9 +8,11 @@ R: (n_experts, r) is the layer's own. B = 0: starts as the layer it wraps; a ran
 Trains r d_in / stride + n_experts r numbers a layer, and n_experts r d_out for all of them. Does not merge: B̄ depends
 on the data. The mean is over the batch, as in the authors' code and peft: what a text gives depends on the texts and
 the padding beside it, and with a cache on how many tokens come at a time.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * d_in + n_experts * rank * (d_out + 1).
+Merges: no. peft: LILY.
 """
 
-import math
 import re
 
 import torch
@@ -18,23 +20,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ...adapter import Adapter
-from ...layers import down, new_weight, up, weight_of
+from ...layers import down, new_uniform, new_weight, up, weight_of
 from ...targets import ALL_LINEAR, Factory
-from ..card import Card
 from ..parts import SAME_SITES, Sites
 from .named import named_layers
-
-CARD = Card(
-    name="Lily",
-    paper="Zhong, Zhao and Zhou",
-    year=2024,
-    source="arXiv:2407.09946 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * d_in + n_experts * rank * (d_out + 1)",
-    merges=False,
-    peft="LILY",
-)
 
 
 class Projector(nn.Module):
@@ -47,7 +36,7 @@ class Projector(nn.Module):
 
 def new_A(layer: nn.Module, rank: int) -> Projector:
     d_in = weight_of(layer).shape[1]
-    return Projector(nn.init.uniform_(new_weight(layer, rank, d_in), -1 / math.sqrt(d_in), 1 / math.sqrt(d_in)))
+    return Projector(new_uniform(layer, rank, d_in))
 
 
 def new_B(layer: nn.Module, rank: int, n_experts: int) -> Projector:
@@ -105,7 +94,7 @@ class Lily(Adapter):
         self.rank, self.scale = rank, scale
         self.A = new_A(base, rank) if A is None else A
         self.B = new_B(base, rank, n_experts) if B is None else B
-        self.R = nn.init.uniform_(new_weight(base, n_experts, rank), -1 / math.sqrt(rank), 1 / math.sqrt(rank))
+        self.R = new_uniform(base, n_experts, rank)
 
     def forward(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         y = self.base(x)

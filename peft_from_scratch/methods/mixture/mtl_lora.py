@@ -6,29 +6,18 @@ section 3.
 A: (r, d_in) and the n up-projections B_i: (d_out, r) serve all tasks; Λ_t (a diagonal, or with `diagonal=False` a full
 r by r matrix) and w_t: (n) are the task's own. B = 0: starts as the layer it wraps; A random, Λ_t = I, w random, since
 with equal w all B_i would get the same gradient and stay one matrix for good (the `adapters` library starts w at 1).
-Trains r d_in + n r d_out + tasks (r + n) numbers a layer. Merges for one task: `with task_ids(model, t):`.
-"""
+Merges for one task: `with task_ids(model, t):`.
 
-import math
+Kind: reparametrized. On: Linear, Conv1D, Embedding. Trains: rank * d_in + n_up * rank * d_out + n_tasks * (rank +
+n_up). Merges: yes.
+"""
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from ...layers import down, new_weight, weight_of, with_weight
-from ..card import Card
+from ...layers import down, new_uniform, new_weight, weight_of, with_weight
 from .tasks import PerTask
-
-CARD = Card(
-    name="MTL-LoRA",
-    paper="Yang et al.",
-    year=2024,
-    source="arXiv:2410.09437 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding",
-    count="rank * d_in + n_up * rank * d_out + n_tasks * (rank + n_up)",
-    merges=True,
-)
 
 
 class MTLLoRA(PerTask):
@@ -47,14 +36,12 @@ class MTLLoRA(PerTask):
     ):
         super().__init__(base, n_tasks)
         if min(rank, n_up) < 1 or min(alpha, tau) <= 0:
-            raise ValueError(
-                f"rank and n_up must be at least 1, alpha and tau above 0, not {rank}, {n_up}, {alpha}, {tau}"
-            )
+            raise ValueError(f"rank and n_up must be at least 1, alpha and tau above 0: {rank}, {n_up}, {alpha}, {tau}")
         self.alpha, self.tau, self.scale = alpha, tau, alpha / rank
         d_out, d_in = weight_of(base).shape
-        self.A = nn.init.uniform_(new_weight(base, rank, d_in), -1 / math.sqrt(d_in), 1 / math.sqrt(d_in))
+        self.A = new_uniform(base, rank, d_in)
         self.B = new_weight(base, n_up, d_out, rank)
-        self.w = nn.init.uniform_(new_weight(base, n_tasks, n_up), -1 / math.sqrt(n_up), 1 / math.sqrt(n_up))
+        self.w = new_uniform(base, n_tasks, n_up)
         identity = torch.ones(rank) if diagonal else torch.eye(rank)
         self.Lambda = nn.Parameter(new_weight(base, n_tasks, *identity.shape).detach() + identity.to(self.w))
         self.dropout = nn.Dropout(dropout) if dropout and not isinstance(base, nn.Embedding) else nn.Identity()

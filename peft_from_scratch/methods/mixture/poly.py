@@ -7,8 +7,11 @@ which pushes it towards 0 or 1; in evaluation z = σ(Z_t). With n_splits > 1 the
 into so many blocks, each with an α of its own: Multi-Head Routing, Caccia et al. 2022, arXiv:2211.03831, section 3.
 
 A random, B = 0: starts as the layer it wraps. Z = ±0.001: all skills have nearly the same part in every task.
-Trains skills r (d_in + d_out) + tasks splits skills numbers a layer. Merges for one task: `with task_ids(model, t):`.
+Merges for one task: `with task_ids(model, t):`.
 Mixing the matrices first costs skills r (d_in + d_out) products a row, not a token: one LoRA's work is left.
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: n_skills * rank * (d_in + d_out) + n_tasks * n_splits * n_skills.
+Merges: yes. peft: POLY.
 """
 
 import math
@@ -18,20 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ...layers import new_weight, weight_of, with_weight
-from ..card import Card
 from .tasks import PerTask
-
-CARD = Card(
-    name="Poly",
-    paper="Ponti et al.; MHR: Caccia et al.",
-    year=2022,
-    source="arXiv:2202.13914 §2, arXiv:2211.03831 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="n_skills * rank * (d_in + d_out) + n_tasks * n_splits * n_skills",
-    merges=True,
-    peft="POLY",
-)
 
 
 class Poly(PerTask):

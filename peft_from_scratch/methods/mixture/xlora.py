@@ -5,11 +5,14 @@ Buehler and Buehler 2024, arXiv:2402.07148, section 2.
 
 h: (width), the token's last hidden state in a first pass without experts; head: a linear layer, or several (gate.py).
 Trains only the head: (width + 1) experts sites numbers (`layerwise=False`: the same g at all sites, as peft has it by
-default). Starts as a random mixture of the frozen experts. Does not merge. Takes twice the time of the base.
+default). Starts as a random mixture of the frozen experts. Takes twice the time of the base.
 
     model = inject(model, xlora(model, sites, experts))    # an adapter on each site, and one around the body
 
 which runs the body twice, so that `generate(use_cache=False)` works: a cache would have to hold both passes.
+
+Kind: combination. On: Linear, Conv1D, Embedding, and the body around them. Trains: (width + 1) * n_experts * n_sites.
+Merges: no. peft: XLORA.
 """
 
 import re
@@ -21,22 +24,9 @@ from torch import Tensor, nn
 from ...adapter import Adapter
 from ...layers import new_weight
 from ...targets import Targets
-from ..card import Card
 from ..parts import SAME_SITES, Sites
 from .experts import Expert, Experts, Mixture, at_sites
 from .gate import Gate, GateHead
-
-CARD = Card(
-    name="X-LoRA",
-    paper="Buehler and Buehler",
-    year=2024,
-    source="arXiv:2402.07148 §2",
-    category="combination",
-    attaches="Linear, Conv1D, Embedding, and the body around them",
-    count="(width + 1) * n_experts * n_sites",
-    merges=False,
-    peft="XLORA",
-)
 
 
 def xlora(

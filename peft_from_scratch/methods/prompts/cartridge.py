@@ -2,10 +2,12 @@
 
     attention(q, [Z_K; K], [Z_V; V])        Z: (n, 2 L k h), started from the cache of the text's first n tokens
 
-A prefix (prefix_tuning.py) in which the first `n_frozen` tokens stay as they are: many models rest their attention on
-the first token, and moving it disturbs training (section 3.2). Trained so that the model answers as if it had read the
-whole text: `distill_loss` compares it with the plain model that has (section 3.1, context distillation).
-Trains 2 (n - n_frozen) L k h numbers. Starts as the plain model that has read the n tokens. Cannot be merged.
+A prefix (prefix_tuning.py) whose first `n_frozen` tokens stay as they are: many models rest their attention on the
+first one, and moving it disturbs training (section 3.2). Trained so that the model answers as if it had read the
+whole text: `distill_loss` compares it with the plain model that has (section 3.1). Starts as that after n tokens.
+
+Kind: additive: soft prompt. On: the body of a model. Trains: (n_tokens - n_frozen) * 2 * layers * kv_heads * head_dim.
+Merges: no. peft: CARTRIDGE.
 """
 
 from collections.abc import Sequence
@@ -17,21 +19,8 @@ from torch import Tensor, nn
 
 from ...layers import new_weight
 from ...targets import Targets
-from ..card import Card
 from .body import check_tokens, embeddings_of
 from .prefix_tuning import Prefix, around_cached, start_from_text
-
-CARD = Card(
-    name="Cartridge",
-    paper="Eyuboglu et al.",
-    year=2025,
-    source="arXiv:2506.06266 §3",
-    category="additive: soft prompt",
-    attaches="the body of a model",
-    count="(n_tokens - n_frozen) * 2 * layers * kv_heads * head_dim",
-    merges=False,
-    peft="CARTRIDGE",
-)
 
 
 def cartridge(
@@ -46,14 +35,7 @@ def cartridge(
 class Cartridge(Prefix):
     """The body `base` with the cache rows `sink` (frozen) and `Z` (trained) before its text."""
 
-    def __init__(
-        self,
-        base: nn.Module,
-        n_tokens: int = 128,
-        n_frozen: int = 1,
-        start: Float[Tensor, "n width"] | None = None,
-        std: float = 1.0,
-    ):
+    def __init__(self, base: nn.Module, n_tokens: int, n_frozen: int = 1, start: Tensor | None = None, std=1.0):
         super().__init__(base, n_tokens)
         if not 0 <= n_frozen < n_tokens:
             raise ValueError(f"n_frozen must be from 0 to n_tokens - 1 = {n_tokens - 1}, not {n_frozen}")

@@ -6,9 +6,11 @@ A context is examples with their answers, so its tokens have kinds, numbered 4 k
 template's word before the input, 2 the input, 3 a template's word before the answer, 4 (k+1) the answer itself. Answers
 stay as they are, the input may move by ε, a template by ε_format (both in units of the length of a vector of 2048
 numbers, so that they mean the same at every width). δ is brought back into its ball before every use.
-Trains n width numbers. Starts as the plain model that reads the context. Cannot be merged.
+Starts as the plain model that reads the context.
 
 `cpt_loss` (section 3.3) asks for the answers in the context too, older ones counting less. For decoder-only models.
+
+Kind: additive: soft prompt. On: the body of a decoder-only model. Trains: n_tokens * width. Merges: no. peft: CPT.
 """
 
 import math
@@ -21,21 +23,8 @@ from torch import Tensor, nn
 
 from ...adapt import adapters
 from ...targets import Targets
-from ..card import Card
 from .body import embeddings_of, encoder_decoder, new_vectors
 from .soft import SoftPrompt, around_body, with_prompt_positions
-
-CARD = Card(
-    name="CPT",
-    paper="Blau et al.",
-    year=2024,
-    source="arXiv:2410.17222 §3",
-    category="additive: soft prompt",
-    attaches="the body of a decoder-only model",
-    count="n_tokens * width",
-    merges=False,
-    peft="CPT",
-)
 
 
 def cpt(

@@ -6,10 +6,12 @@ The prompt has a softmax of its own, so that g = 0 lets nothing in: starts as th
 g moves at first. Its keys and values are made by the layer's own frozen W_k and W_v. The queries are the host's,
 rotated, and the prompt's keys, without a position, are not: so it matters where a text begins (with padding on the left
 give position ids, as `generate` does). P starts as N(0, 1), as in the released code.
-Trains n width + 1 numbers a layer, in the top `n_layers` layers. Cannot be merged.
 
 GPT-2's attention works as Llama's does; `project=False` leaves W_o out of the second term there, as Hugging Face peft's
 checkpoints for GPT-2 need.
+
+Kind: additive: soft prompt. On: attention of Llama, Mistral, Qwen2 and GPT-2 models. Trains: n_layers * (n_tokens *
+width + 1). Merges: no. peft: ADAPTION_PROMPT.
 """
 
 from typing import Any
@@ -21,20 +23,7 @@ from torch import Tensor, nn
 from ...adapter import Adapter, plain, sites
 from ...layers import new_weight
 from ...targets import Targets
-from ..card import Card
 from .body import check_tokens, encoder_decoder, only
-
-CARD = Card(
-    name="LLaMA-Adapter",
-    paper="Zhang et al.",
-    year=2023,
-    source="arXiv:2303.16199 §3",
-    category="additive: soft prompt",
-    attaches="attention of Llama, Mistral, Qwen2 and GPT-2 models",
-    count="n_layers * (n_tokens * width + 1)",
-    merges=False,
-    peft="ADAPTION_PROMPT",
-)
 
 LLAMA, GPT2 = ("q_proj", "k_proj", "v_proj", "o_proj"), ("c_attn", "c_proj")
 SUPPORTED = "Llama's q_proj, k_proj, v_proj and o_proj, or GPT-2's c_attn and c_proj"

@@ -4,12 +4,15 @@ section 3.1.
     P_t = P ∘ (U_t V_t)        P: (n, width) shared,  U_t: (n, r),  V_t: (r, width) for each task t;  r = 1 in the paper
 
 Trained on many tasks, P is where a new one begins: `average_tasks` makes of all U_t and V_t the one of a new task.
-Trains n width + T r (n + width) numbers. U and V start as N(0, 0.02), so that the first prompts are nearly zero vectors
-(as in Hugging Face peft). Does not start as the base. Cannot be merged.
+U and V start as N(0, 0.02), so that the first prompts are nearly zero vectors (as in Hugging Face peft). Does not start
+as the base.
 
     model = inject(model, multitask_prompt(model, n_tasks=3))
     with prompt_tasks(model, ids):            # one id a row, or an int for all; also around `generate`
         loss = model(**batch).loss
+
+Kind: additive: soft prompt. On: the body of a model. Trains: n_tokens * width + n_tasks * rank * (n_tokens + width).
+Merges: no. peft: MULTITASK_PROMPT_TUNING.
 """
 
 from collections.abc import Iterator
@@ -22,22 +25,9 @@ from torch import Tensor, nn
 from ...adapt import adapters
 from ...layers import new_weight
 from ...targets import Targets
-from ..card import Card
 from .body import embeddings_of
 from .prompt_tuning import Start, start_vectors
 from .soft import SoftPrompt, around_body
-
-CARD = Card(
-    name="Multitask prompt tuning",
-    paper="Wang et al.",
-    year=2023,
-    source="arXiv:2303.02861 §3.1",
-    category="additive: soft prompt",
-    attaches="the body of a model",
-    count="n_tokens * width + n_tasks * rank * (n_tokens + width)",
-    merges=False,
-    peft="MULTITASK_PROMPT_TUNING",
-)
 
 
 def multitask_prompt(

@@ -6,41 +6,29 @@
 Vectors trained on their own hardly leave their start and know nothing of each other; through the network they move
 together. With `lstm=False` E goes through width -> hidden -> hidden -> width instead (NVIDIA NeMo's variant, and the
 default of Hugging Face peft). After training only P is needed: `made` gives it, as a prompt tuning of its own.
-Trains E and the network. Does not start as the base. Cannot be merged.
+Trains E and the network. Does not start as the base.
+
+Kind: additive: soft prompt. On: the body of a model. Trains: n_tokens * width + 8 * hidden * (width + hidden + 2) +
+(layers - 1) * 8 * hidden * (3 * hidden + 2) + (2 * hidden + 1) * (2 * hidden + width). Merges: no. peft: P_TUNING.
 """
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...targets import Targets
-from ..card import Card
 from .body import new_vectors
 from .soft import SoftPrompt, around_body
 
-CARD = Card(
-    name="P-tuning",
-    paper="Liu et al.",
-    year=2021,
-    source="arXiv:2103.10385 §3.2",
-    category="additive: soft prompt",
-    attaches="the body of a model",
-    count="n_tokens * width + 8 * hidden * (width + hidden + 2) + (layers - 1) * 8 * hidden * (3 * hidden + 2)"
-    " + (2 * hidden + 1) * (2 * hidden + width)",
-    merges=False,
-    peft="P_TUNING",
-)
 MLP_COUNT = "n_tokens * width + (width + 1) * hidden + (hidden + 1) * hidden + (hidden + 1) * width"
 
 
-def p_tuning(
-    model: nn.Module, n_tokens: int = 20, hidden: int | None = None, lstm: bool = True, layers: int = 2
-) -> Targets:
-    """What `inject(model, ...)` needs. `hidden`: the network's width, by default that of the embeddings."""
-    return around_body(model, n_tokens, lambda body: PTuning(body, n_tokens, hidden, lstm, layers))
+def p_tuning(model: nn.Module, n_tokens: int = 20, *settings, **more) -> Targets:
+    """What `inject(model, ...)` needs; the settings are those of `PTuning`."""
+    return around_body(model, n_tokens, lambda body: PTuning(body, n_tokens, *settings, **more))
 
 
 class PTuning(SoftPrompt):
-    """The body `base` with the vectors that a network makes of E before its text."""
+    """The body `base` after vectors that a network makes of E. `hidden`: its width, by default the embeddings'."""
 
     def __init__(
         self, base: nn.Module, n_tokens: int = 20, hidden: int | None = None, lstm: bool = True, layers: int = 2

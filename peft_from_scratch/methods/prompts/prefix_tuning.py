@@ -6,9 +6,12 @@ P is put into the cache, so that no attention is touched: the text begins at pos
 the host stores them, after its rotation. With `hidden` P is made from E: (n, k h) by a network (section 4.3, steadier):
 P = W_2 tanh(W_1 E). Random, or with `text` what the model itself leaves in the cache for these tokens: then the
 adapted model starts as the plain one that has read them. Hugging Face peft draws N(0, 1), a far stronger start.
-Trains 2 n L k h numbers, or the network. Cannot be merged. Does not go with gradient checkpointing, which drops caches.
+Does not go with gradient checkpointing, which drops caches.
 
 In an encoder-decoder model the prefix is the decoder's (the paper has one in the encoder too, which keeps no cache).
+
+Kind: additive: soft prompt. On: the body of a model. Trains: n_tokens * 2 * layers * kv_heads * head_dim. Merges: no.
+peft: PREFIX_TUNING.
 """
 
 from collections.abc import Sequence
@@ -21,22 +24,9 @@ from torch import Tensor, nn
 from ...adapter import plain
 from ...layers import new_weight
 from ...targets import Targets
-from ..card import Card
 from .body import Body, body_of, check_tokens, embeddings_of, encoder_decoder, name_of, only
 from .cache import fill, layout_of, new_cache, rows_of_text
 from .columns import is_empty, widen
-
-CARD = Card(
-    name="Prefix tuning",
-    paper="Li and Liang",
-    year=2021,
-    source="arXiv:2101.00190 §4",
-    category="additive: soft prompt",
-    attaches="the body of a model",
-    count="n_tokens * 2 * layers * kv_heads * head_dim",
-    merges=False,
-    peft="PREFIX_TUNING",
-)
 
 
 def prefix_tuning(
@@ -111,9 +101,13 @@ class PrefixTuning(Prefix):
 
 
 def around_cached(model: nn.Module, factory: Any) -> Targets:
-    """What `inject(model, ...)` needs to put a prefix around what keeps a cache: a decoder, if there is one."""
-    body = plain(model).get_decoder() if encoder_decoder(model) else body_of(model)
-    return {only(name_of(model, body)): factory}
+    """What `inject(model, ...)` needs to put a prefix around what keeps a cache."""
+    return {only(name_of(model, caching_body(model))): factory}
+
+
+def caching_body(model: nn.Module) -> nn.Module:
+    """The plain module that keeps a cache: the decoder, if there is an encoder too."""
+    return plain(plain(model).get_decoder()) if encoder_decoder(model) else body_of(model)
 
 
 def start_from_text(model: nn.Module, text: Sequence[int], n_tokens: int) -> Float[Tensor, "n width"]:

@@ -4,12 +4,14 @@
 
 P starts (section 2.1) at random, uniform in ±0.5; as the embeddings of n tokens drawn from the 5000 first of the
 vocabulary, which are the common ones; or as those of a text of your own, repeated or cut to n.
-Trains n width numbers in all. Does not start as the base: the text already sees P. Cannot be merged.
+Trains n width numbers in all. Does not start as the base: the text already sees P.
 
     model = inject(model, prompt_tuning(model, n_tokens=20, start=tokenizer("Is this review positive?").input_ids))
 
 In an encoder-decoder model P stands before the encoder's text (Hugging Face peft also makes one for the decoder there
 and never uses it). soft.py says how masks, positions, labels and `generate` go on.
+
+Kind: additive: soft prompt. On: the body of a model. Trains: n_tokens * width. Merges: no. peft: PROMPT_TUNING.
 """
 
 from collections.abc import Sequence
@@ -19,21 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...targets import Targets
-from ..card import Card
 from .body import embeddings_of, new_vectors
 from .soft import SoftPrompt, around_body
-
-CARD = Card(
-    name="Prompt tuning",
-    paper="Lester, Al-Rfou and Constant",
-    year=2021,
-    source="arXiv:2104.08691 §2",
-    category="additive: soft prompt",
-    attaches="the body of a model",
-    count="n_tokens * width",
-    merges=False,
-    peft="PROMPT_TUNING",
-)
 
 Start = str | Sequence[int]
 

@@ -1,4 +1,4 @@
-"""LST, ladder side tuning: a small network beside the frozen one, fed by rungs from its layers.
+"""Ladder side tuning: a small network beside the frozen one, fed by rungs from its layers.
 Sung et al. 2022, arXiv:2206.06522, section 3.
 
     g_0 = D_0 h_0        g_l = block_l(μ_l D_l h_l + (1 - μ_l) g_{l-1})        μ_l = sigmoid(a_l)        y = h_L + U g_L
@@ -9,6 +9,8 @@ backward pass: LoRA, with as few parameters, keeps them all. U = 0 and h_L in th
 Trains the side network. Does not merge: it changes outputs. Text models whose body takes `inputs_embeds`.
 
     model = inject(model, {model.base_model_prefix: lambda body: LST(body, reduction=4)})
+
+Kind: additive: other. On: the body of a transformer. Trains: side. Merges: no.
 """
 
 import copy
@@ -20,19 +22,8 @@ from torch import Tensor, nn
 
 from ...adapter import Adapter
 from ...layers import new_weight
-from ..card import Card
 from .hidden import hidden, like, with_hidden
 
-CARD = Card(
-    name="Ladder side tuning",
-    paper="Sung et al.",
-    year=2022,
-    source="arXiv:2206.06522 §3",
-    category="additive: other",
-    attaches="the body of a transformer",
-    count="side",
-    merges=False,
-)
 WIDTHS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "n_inner")
 REFUSED = ("past_key_values", "inputs_embeds", "input_ids", "token_type_ids", "use_cache", "output_hidden_states")
 

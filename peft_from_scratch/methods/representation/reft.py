@@ -1,14 +1,18 @@
-"""ReFT: change hidden states in a small subspace.  Wu et al. 2024, arXiv:2404.03592, section 3.2.
+"""LoReFT: change hidden states in a small subspace.  Wu et al. 2024, arXiv:2404.03592, section 3.2.
 
     LoReFT   h ← h + Rᵀ(W h + b - R h)          h: (width),  R, W: (r, width),  b: (r),  R Rᵀ = I
     NoReFT   the same with a free R             (appendix: no orthonormal rows)
-    DiReFT   h ← h + Rᵀ(W h + b)                with a free R: LoRA on the hidden state
 
 LoReFT moves h so that its coordinates in the subspace of R become W h + b. R is made from a free matrix M by Gram and
 Schmidt, which does not see how long M is: weight decay cannot hurt it. (The parametrisation in pyreft and adapters
-turns R to zero at the first step of AdamW with its default decay.) Start: W = R, b = 0 (DiReFT: R or W
-is 0), the base; with `random_start`, as in pyreft, W is random and the start is not the base.
-Trains 2 r width + r numbers a site. At chosen positions only: see positions.py. Does not merge.
+turns R to zero at the first step of AdamW with its default decay.) Start: W = R, b = 0, the base; with `random_start`,
+as in pyreft, W is random and the start is not the base. At chosen positions only: see positions.py.
+
+Method: LoReFT. Paper: Wu et al. 2024, arXiv:2404.03592 §3.2. Kind: additive: other. On: any module that returns hidden
+states: a block, a layer, a norm. Trains: 2 * rank * d_out + rank. Merges: no.
+
+Method: NoReFT. Paper: Wu et al. 2024, arXiv:2404.03592 §3.2. Kind: additive: other. On: any module that returns hidden
+states: a block, a layer, a norm. Trains: 2 * rank * d_out + rank. Merges: no.
 """
 
 import math
@@ -19,24 +23,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...layers import new_weight
-from ..card import Card
 from ..maths import orthonormal_rows
 from .hidden import hidden, like, width_of, with_hidden
 from .positions import AtPositions
-
-CARDS = [
-    Card(
-        name=name,
-        paper="Wu et al.",
-        year=2024,
-        source="arXiv:2404.03592 §3.2",
-        category="additive: other",
-        attaches="any module that returns hidden states: a block, a layer, a norm",
-        count="2 * rank * d_out + rank",
-        merges=False,
-    )
-    for name in ("LoReFT", "NoReFT", "DiReFT")
-]
 
 
 class NoReFT(AtPositions):
@@ -91,34 +80,3 @@ class LoReFT(NoReFT):
 
     def R(self) -> Float[Tensor, "rank width"]:
         return orthonormal_rows(self.M)
-
-
-class DiReFT(NoReFT):
-    """`base`, then h + Rᵀ(W h + b). `orthonormal`: R as in LoReFT, which pyreft's class of this name has."""
-
-    def __init__(
-        self,
-        base: nn.Module,
-        rank: int = 4,
-        width: int | None = None,
-        random_start: bool = False,
-        orthonormal: bool = False,
-    ):
-        self.orthonormal = orthonormal
-        super().__init__(base, rank, width, random_start)
-
-    @torch.no_grad()
-    def start(self, random_start: bool) -> None:
-        super().start(random_start=True)
-        if not random_start:  # one factor zero, the other not, as in LoRA
-            (self.W if self.orthonormal else self.M).zero_()
-            self.b.zero_()
-
-    def R(self) -> Float[Tensor, "rank width"]:
-        return orthonormal_rows(self.M) if self.orthonormal else self.M.T
-
-    def change(self, h: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
-        return nn.functional.linear(h, self.W, self.b) @ self.R()
-
-    def extra_repr(self) -> str:
-        return f"rank={self.rank}" + (", orthonormal=True" if self.orthonormal else "")

@@ -1,4 +1,4 @@
-"""Shadow: a small network runs along the frozen one, corrects the input of each block, and learns from its output.
+r"""Shadow: a small network runs along the frozen one, corrects the input of each block, and learns from its output.
 ShadowPEFT, as in Hugging Face peft 0.21.2, which names no paper.
 
     s_0 = body'(x)                 body': the base's kind of body with few blocks, on the base's embeddings
@@ -7,10 +7,13 @@ ShadowPEFT, as in Hugging Face peft 0.21.2, which names no paper.
 
 The shadow states s come to what the frozen states h should be, and a low-rank share of the difference goes in. U = 0:
 starts as the base. `penalty` asks that s_0 alone also answers. Trains 2 r d + 2 (2 d u + u + d) numbers a block (d: the
-width) and body'. Does not merge. The last block's T and G have no effect, and so no gradient. For decoders, without a
-cache; body' is as wide as the base.
+width) and body'. The last block's T and G have no effect, and so no gradient. For decoders, without a cache; body' is
+as wide as the base.
 
-    model = inject(model, shadow(model, r"model\\.layers\\.\\d+"))
+    model = inject(model, shadow(model, r"model\.layers\.\d+"))
+
+Paper: ShadowPEFT, Hugging Face peft 0.21.2. Kind: additive: other. On: the body of a decoder and its blocks. Trains: 2
+* rank * width + 2 * (2 * width * u + u + width). Merges: no. peft: SHADOW.
 """
 
 import copy
@@ -23,20 +26,7 @@ from ...adapt import adapters
 from ...adapter import Adapter
 from ...layers import new_weight
 from ...targets import Targets
-from ..card import Card
 from .hidden import hidden, like
-
-CARD = Card(
-    name="Shadow",
-    paper="ShadowPEFT",
-    year=0,
-    source="Hugging Face peft 0.21.2",
-    category="additive: other",
-    attaches="the body of a decoder and its blocks",
-    count="2 * rank * width + 2 * (2 * width * u + u + width)",
-    merges=False,
-    peft="SHADOW",
-)
 
 
 class State:

@@ -5,8 +5,9 @@ Zhang et al. 2019, arXiv:1912.13503, section 3.
 
 B is never changed, so nothing is forgotten, and S can be much smaller than B: no gradient passes through B. As α goes
 from 1 to 0 this is the base, a residual, fine-tuning. Starts as the base if S starts as a copy of it, the paper's way;
-any module with inputs and outputs like the base's will do. Trains S (as a copy,
-everything) and one number. Does not merge.
+any module with inputs and outputs like the base's will do.
+
+Kind: additive: other. On: any module, a whole body too. Trains: everything + 1. Merges: no.
 """
 
 import copy
@@ -17,20 +18,8 @@ import torch
 from torch import nn
 
 from ...adapter import Adapter
-from ...layers import new_weight
-from ..card import Card
+from ...layers import new_weight, refuse_4bit
 from .hidden import hidden, like, with_hidden
-
-CARD = Card(
-    name="Side-tuning",
-    paper="Zhang et al.",
-    year=2019,
-    source="arXiv:1912.13503 §3",
-    category="additive: other",
-    attaches="any module, a whole body too",
-    count="everything + 1",
-    merges=False,
-)
 
 
 class SideTuning(Adapter):
@@ -40,6 +29,8 @@ class SideTuning(Adapter):
         super().__init__(base)
         if not 0 < alpha < 1:
             raise ValueError(f"alpha is a share between 0 and 1, not {alpha}")
+        if side is None:
+            refuse_4bit(base, "Side-tuning with a copy")
         self.side = (copy.deepcopy(base) if side is None else side).requires_grad_(True)
         self.a = new_weight(like(base))
         with torch.no_grad():

@@ -4,7 +4,10 @@
 
 The blocks of F_i take b/2 features from each of two places that are 2^i b/2 apart (a butterfly), so that m factors mix
 2^(m-1) b features with each other. Q = 0 and s = 1: starts as the base. Merges into s ⊙ W Rᵀ.
-Trains m d_in (b - 1) / 2 + d_out numbers a layer. `dropout` leaves so many blocks of one random factor out.
+`dropout` leaves so many blocks of one random factor out.
+
+Kind: reparametrized. On: Linear, Conv1D, Conv2d. Trains: factors * d_in * (block_size - 1) / 2 + d_out. Merges: yes.
+peft: BOFT.
 """
 
 import torch
@@ -12,21 +15,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ...layers import new_weight, weight_of, with_weight
-from ..card import Card
 from ..maths import cayley, skew
 from .turned import Turned, check_blocks
-
-CARD = Card(
-    name="BOFT",
-    paper="Liu et al.",
-    year=2023,
-    source="arXiv:2311.06243",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Conv2d",
-    count="factors * d_in * (block_size - 1) / 2 + d_out",
-    merges=True,
-    peft="BOFT",
-)
 
 
 class BOFT(Turned):

@@ -3,11 +3,13 @@
     y = W H_1 H_2 ... H_r x + b        H_i = I - 2 u_i u_iᵀ / ‖u_i‖²,   U = (u_1, ..., u_r): (d_in, r)
 
 A mirror twice is no mirror: u_1 = u_2, u_3 = u_4, ... start the layer as its base, up to rounding; with an odd rank the
-last has no partner. Trains r d_in numbers a layer. Merges. `orthogonality` is the paper's penalty, to add to the loss.
+last has no partner. `orthogonality` is the paper's penalty, to add to the loss.
 With `orthogonal` the u_i are made orthonormal first (Gram-Schmidt, the penalty's limit): H = I - 2 U Uᵀ. Pairs would
 have no orthonormal basis, so all u_i are drawn, and the layer does NOT start as its base: r directions start mirrored.
 
 The chain equals I - V S⁻¹ Vᵀ (V: unit columns, S = I/2 + the part of VᵀV above the diagonal): two thin products.
+
+Kind: reparametrized. On: Linear, Conv1D, Conv2d. Trains: rank * d_in. Merges: yes. peft: HRA.
 """
 
 import math
@@ -18,20 +20,7 @@ from torch import Tensor, nn
 
 from ...adapt import adapters
 from ...layers import new_weight, weight_of
-from ..card import Card
 from .turned import Turned
-
-CARD = Card(
-    name="HRA",
-    paper="Yuan et al.",
-    year=2024,
-    source="arXiv:2405.17484 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Conv2d",
-    count="rank * d_in",
-    merges=True,
-    peft="HRA",
-)
 
 
 class HRA(Turned):

@@ -7,6 +7,9 @@ Q = 0, so R = I: the adapted layer starts as the layer it wraps. Trains d_in (b 
 `terms` of the Neumann series in place of the inverse (at least 3; 0 is exact) make it OFTv2, which turns x and never W:
 cheaper, and no longer quite a rotation (Qiu et al. 2025, arXiv:2506.19847). With `epsilon` it is COFT: ‖Q‖ is held in a
 ball.
+
+Kind: reparametrized. On: Linear, Conv1D, Conv2d; Embedding (there d_out for d_in). Trains: (block_size if shared else
+d_in) * (block_size - 1) / 2. Merges: yes. peft: OFT.
 """
 
 import math
@@ -16,21 +19,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ...layers import new_weight, weight_of, with_weight
-from ..card import Card
 from ..maths import cayley, cayley_neumann, skew
 from .turned import Turned, check_blocks
-
-CARD = Card(
-    name="OFT",
-    paper="Qiu et al.",
-    year=2023,
-    source="arXiv:2306.07280",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Conv2d; Embedding (there d_out for d_in)",
-    count="(block_size if shared else d_in) * (block_size - 1) / 2",
-    merges=True,
-    peft="OFT",
-)
 
 
 class OFT(Turned):

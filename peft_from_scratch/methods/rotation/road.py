@@ -4,8 +4,10 @@
                                       ( α_2 sin θ_2    α_2 cos θ_2 )
 
 RoAd_1: θ_1 = θ_2 and α_1 = α_2, RoAd_2: they differ, RoAd_4: each of the four entries has its own θ and α. θ = 0 and α
-= 1: starts as the base. Trains d_out, 2 d_out or 4 d_out numbers a layer. Merges, into the bias too, since R turns all
-that the layer gives. Only element-wise work: a batch can hold a different R for every row.
+= 1: starts as the base. Merges, into the bias too, since R turns all that the layer gives. Only element-wise work: a
+batch can hold a different R for every row.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: variant * d_out. Merges: yes. peft: ROAD.
 """
 
 import torch
@@ -14,19 +16,6 @@ from torch import Tensor, nn
 
 from ...adapter import Adapter
 from ...layers import new_weight, weight_of, with_weight
-from ..card import Card
-
-CARD = Card(
-    name="RoAd",
-    paper="Liao and Monz",
-    year=2024,
-    source="arXiv:2409.00119",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="variant * d_out",
-    merges=True,
-    peft="ROAD",
-)
 
 OWN = {1: (1, 1), 2: (1, 2), 4: (2, 2)}  # variant -> how many of (cos and sin, first and second half) are own
 

@@ -2,7 +2,10 @@
 
     y = W x + b + β        β: (d_out), also where the layer has no b
 
-β = 0: starts as the base. Trains d_out numbers a layer. Merges into b; a layer without b has no place for β.
+β = 0: starts as the base. Merges into b; a layer without b has no place for β.
+
+Paper: see the source 2025, arXiv:2509.15974. Kind: selective. On: Linear, Conv1D, Conv2d, LayerNorm. Trains: d_out.
+Merges: yes. peft: BEFT.
 """
 
 import copy
@@ -11,20 +14,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from ...adapter import Adapter
-from ...layers import new_weight, weight_of
-from ..card import Card
-
-CARD = Card(
-    name="BEFT",
-    paper="see the source",
-    year=2025,
-    source="arXiv:2509.15974",
-    category="selective",
-    attaches="Linear, Conv1D, Conv2d, LayerNorm",
-    count="d_out",
-    merges=True,
-    peft="BEFT",
-)
+from ...layers import is_4bit, new_weight, weight_of
 
 
 class BEFT(Adapter):
@@ -34,8 +24,8 @@ class BEFT(Adapter):
         super().__init__(base)
         if isinstance(base, nn.Embedding):
             raise ValueError("an embedding has no bias: train single rows of it with TrainableTokens")
-        W = base.weight if base.weight.dim() == 1 else weight_of(base)  # a norm has one number an output
-        self.beta = new_weight(base, len(W))
+        norm = base.weight.dim() == 1 and not is_4bit(base)  # it has one number an output
+        self.beta = new_weight(base, len(base.weight if norm else weight_of(base)))
 
     def forward(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         y = self.base(x)

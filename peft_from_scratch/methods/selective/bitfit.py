@@ -4,6 +4,8 @@
 
 Starts as the base: b is a copy of its bias. Merges, by keeping the trained b. A layer without a bias has nothing to
 train, and a Llama has none at all.
+
+Kind: selective. On: any layer with a bias. Trains: d_out. Merges: yes. peft: bias='all'.
 """
 
 import copy
@@ -15,19 +17,6 @@ from torch import Tensor, nn
 
 from ...adapt import inject
 from ...adapter import Adapter, Replaced, sites
-from ..card import Card
-
-CARD = Card(
-    name="BitFit",
-    paper="Ben Zaken et al.",
-    year=2021,
-    source="arXiv:2106.10199 §3",
-    category="selective",
-    attaches="any layer with a bias",
-    count="d_out",
-    merges=True,
-    peft="bias='all'",
-)
 
 
 class BitFit(Adapter):

@@ -4,9 +4,11 @@
 
 z is a hard-concrete gate (Louizos et al. 2018, arXiv:1712.01312): stretched to l = -1.5, r = 1.5 and clipped, it is
 exactly 0 or 1 with positive probability, and still has a gradient. In eval mode u = 1/2. Starts as the base (w = 0)
-with all gates open (α = 5). Merges. Trains 2 d_in d_out numbers a layer, and with `grouped` one gate for the whole.
+with all gates open (α = 5). Trains 2 d_in d_out numbers a layer, and with `grouped` one gate for the whole.
 `penalty` is the expected number of open gates: add λ times it to the loss. `project` then keeps exactly so many changes
 and fixes the gates.
+
+Kind: selective. On: any layer with a weight. Trains: 2 * d_in * d_out + grouped. Merges: yes.
 """
 
 import copy
@@ -19,19 +21,7 @@ from ...adapt import adapters
 from ...adapter import Adapter
 from ...layers import new_weight, refuse_4bit
 from ...training.running import mode
-from ..card import Card
 from .sparse import largest
-
-CARD = Card(
-    name="Diff pruning",
-    paper="Guo et al.",
-    year=2021,
-    source="arXiv:2012.07463",
-    category="selective",
-    attaches="any layer with a weight",
-    count="2 * d_in * d_out + grouped",
-    merges=True,
-)
 
 LEFT, RIGHT = -1.5, 1.5
 

@@ -6,7 +6,9 @@
 
 The square is taken for each example before the sum: the square of a batch's gradient is another thing, in which
 examples that pull in opposite directions cancel. S = 0: starts as the base. Trains a share `keep` of the targets'
-weights. Merges. A few hundred examples are enough.
+weights. A few hundred examples are enough.
+
+Kind: selective. On: any layer with a weight. Trains: int(keep * d_in * d_out). Merges: yes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,19 +16,7 @@ from collections.abc import Iterable, Iterator
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..card import Card
 from .sparse import Batch, LossFn, Targets, gradients, largest, model_loss, sparse, summed, weights
-
-CARD = Card(
-    name="FISH mask",
-    paper="Sung et al.",
-    year=2021,
-    source="arXiv:2111.09839",
-    category="selective",
-    attaches="any layer with a weight",
-    count="int(keep * d_in * d_out)",
-    merges=True,
-)
 
 
 def fish_mask(

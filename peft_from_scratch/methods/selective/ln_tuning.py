@@ -5,6 +5,8 @@
 Starts as the base: γ and β are copies. Trains 2 d numbers a norm (an RMS norm has no β: d). Merges, by keeping the
 copies. Each norm is `Replaced` by a trained copy of itself. With a learning rate made for LoRA nothing moves: use 10 to
 100 times it.
+
+Kind: selective. On: LayerNorm, RMSNorm, GroupNorm, BatchNorm. Trains: 2 * d_out. Merges: yes. peft: LN_TUNING.
 """
 
 import re
@@ -13,19 +15,6 @@ from torch import nn
 
 from ...adapt import inject
 from ...adapter import Replaced, plain, sites
-from ..card import Card
-
-CARD = Card(
-    name="LN-tuning",
-    paper="Zhao et al.",
-    year=2023,
-    source="arXiv:2312.11420",
-    category="selective",
-    attaches="LayerNorm, RMSNorm, GroupNorm, BatchNorm",
-    count="2 * d_out",
-    merges=True,
-    peft="LN_TUNING",
-)
 
 
 def ln_tuning(model: nn.Module, norms: str = ".*", head: str | None = None) -> nn.Module:

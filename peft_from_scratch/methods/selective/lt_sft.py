@@ -4,8 +4,10 @@
     4. train     y = (W + S) x + b         S non-zero at those positions
 
 The lottery ticket idea (Frankle and Carbin 2019) for a change instead of a network. S = 0: step 4 starts as the base.
-Trains a share `keep` of the targets' weights, after one full fine-tuning. Merges. Sparse changes of a task and of a
-language add up, which is what the paper uses them for; `distance` is its penalty in both phases.
+Trains a share `keep` of the targets' weights, after one full fine-tuning. Sparse changes of a task and of a language
+add up, which is what the paper uses them for; `distance` is its penalty in both phases.
+
+Kind: selective. On: any layer with a weight. Trains: int(keep * d_in * d_out). Merges: yes.
 """
 
 import torch
@@ -13,19 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...adapt import adapters
-from ..card import Card
 from .sparse import Sparse, Targets, largest, sparse, weights
-
-CARD = Card(
-    name="LT-SFT",
-    paper="Ansell et al.",
-    year=2022,
-    source="arXiv:2110.07560",
-    category="selective",
-    attaches="any layer with a weight",
-    count="int(keep * d_in * d_out)",
-    merges=True,
-)
 
 
 def lottery_ticket(

@@ -1,4 +1,4 @@
-"""Masks: train the weights with the highest score, over all layers together, and leave the rest.
+"""Magnitude and gradient masks: train the weights with the highest score, over all layers together, and leave the rest.
 
     y = (W + S) x + b        S non-zero where the score is among the largest `keep` share of all
 
@@ -6,27 +6,18 @@
     score = |g|     gradient       g = ∂ loss / ∂ W, the mean over batches
     score = |g W|   connection sensitivity: SNIP (Lee et al. 2019, arXiv:1810.02340, section 4.1)
 
-S = 0: starts as the base. Trains a share `keep` of the targets' weights, more in one layer than in the other. Merges.
-Magnitude asks for no data, so one mask serves every task.
+S = 0: starts as the base. Trains a share `keep` of the targets' weights, more in one layer than in the other. Magnitude
+asks for no data, so one mask serves every task.
+
+Paper: Liao et al.; Lee et al. 2023, arXiv:2305.16742, arXiv:1810.02340 §4.1. Kind: selective. On: any layer with a
+weight. Trains: int(keep * d_in * d_out). Merges: yes.
 """
 
 from collections.abc import Iterable
 
 from torch import nn
 
-from ..card import Card
 from .sparse import Batch, LossFn, Targets, gradients, largest, model_loss, sparse, summed, weights
-
-CARD = Card(
-    name="Magnitude and gradient masks",
-    paper="Liao et al.; Lee et al.",
-    year=2023,
-    source="arXiv:2305.16742, arXiv:1810.02340 §4.1",
-    category="selective",
-    attaches="any layer with a weight",
-    count="int(keep * d_in * d_out)",
-    merges=True,
-)
 
 
 def magnitude_mask(

@@ -5,8 +5,11 @@
 U: (d_out, k), S: (k), V: (k, d_in) train, k = min(d_out, d_in) - keep; U_h, V_h are what earlier tasks rest on. The
 gradients of U and V lose their part along them: g_U - U_h U_hᵀ g_U and g_V - g_V V_hᵀ V_h. Starts as the base: U = U0,
 and U S V - U0 S0 V0 is what is added. Trains k (d_in + d_out + 1) numbers a layer: this saves forgetting, not memory.
-Merges. Under SGD W's protected part stays. Adam divides the gradient entry by entry and decays, which leads out of the
-free directions again: `project(model)` after each step puts U and V back into them.
+Under SGD W's protected part stays. Adam divides the gradient entry by entry and decays, which leads out of the free
+directions again: `project(model)` after each step puts U and V back into them.
+
+Kind: selective. On: Linear, Conv1D, Embedding, Conv2d. Trains: (min(d_in, d_out) - keep) * (d_in + d_out + 1). Merges:
+yes. peft: OSF.
 """
 
 import torch
@@ -16,20 +19,7 @@ from torch import Tensor, nn
 from ...adapt import adapters
 from ...adapter import Adapter
 from ...layers import down, new_weight, up, weight_of, with_weight
-from ..card import Card
 from ..maths import svd
-
-CARD = Card(
-    name="OSF",
-    paper="Nayak et al.",
-    year=2025,
-    source="arXiv:2504.07097",
-    category="selective",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="(min(d_in, d_out) - keep) * (d_in + d_out + 1)",
-    merges=True,
-    peft="OSF",
-)
 
 
 class OSF(Adapter):

@@ -2,8 +2,10 @@
 
     y = (W + S) x + b        S: (d_out, d_in), non-zero at r (d_in + d_out) positions: as many numbers as LoRA of rank r
 
-S = 0: starts as the base. Merges. The positions are drawn at random from `seed` (SHiRA-Rand), or by `choose(base, n)`:
+S = 0: starts as the base. The positions are drawn at random from `seed` (SHiRA-Rand), or by `choose(base, n)`:
 `by_magnitude` is SHiRA-WM. Two adapters with other positions hardly meet, which is what makes them easy to add up.
+
+Kind: selective. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (d_in + d_out). Merges: yes. peft: SHIRA.
 """
 
 from collections.abc import Callable
@@ -12,21 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from ...layers import weight_of
-from ..card import Card
+from ...layers import refuse_4bit, weight_of
 from .sparse import Sparse
-
-CARD = Card(
-    name="SHiRA",
-    paper="Bhardwaj et al.",
-    year=2024,
-    source="arXiv:2406.13175",
-    category="selective",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="SHIRA",
-)
 
 Choose = Callable[[nn.Module, int], Int[Tensor, " n"]]
 
@@ -35,6 +24,7 @@ class SHiRA(Sparse):
     """`base` with rank (d_in + d_out) single weights trained."""
 
     def __init__(self, base: nn.Module, rank: int = 8, choose: Choose | None = None, seed: int = 0):
+        refuse_4bit(base, "SHiRA")
         W = weight_of(base)
         n = rank * sum(W.shape)
         if rank < 1 or n > W.numel():

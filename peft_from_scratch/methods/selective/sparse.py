@@ -71,7 +71,10 @@ def sparse(model: nn.Module, positions: dict[str, Tensor], head: str | None = No
 
 def weights(model: nn.Module, targets: Targets) -> dict[str, nn.Parameter]:
     """The weight at each site that `inject(model, {targets: ...})` would adapt, in the model's order."""
-    chosen = {site: module.weight for module, (site, _) in plan(model, {targets: Sparse}, twins(model)).items()}
+    chosen = {}
+    for module, (site, _) in plan(model, {targets: Sparse}, twins(model)).items():
+        refuse_4bit(module, "A sparse change")
+        chosen[site] = module.weight
     return {site: chosen[site] for site, _ in model.named_modules() if site in chosen}
 
 

@@ -3,8 +3,11 @@
     y = (W + S) x + b + (α / r) B A x        S non-zero where |W| is among its largest (1 - sparsity) share
 
 S = 0 and B = 0: starts as the base. Trains ⌊d_in d_out (1 - sparsity)⌋ numbers a layer; with `rank` (the paper's
-hybrid, Supra) also the LoRA term with r (d_in + d_out). Merges. `smallest` takes the other end: which is better depends
-on the task.
+hybrid, Supra) also the LoRA term with r (d_in + d_out). `smallest` takes the other end: which is better depends on the
+task.
+
+Paper: see the source 2026, arXiv:2607.09287. Kind: selective. On: Linear, Conv1D, Embedding, Conv2d. Trains: int(d_in *
+d_out * (1 - sparsity)) + rank * (d_in + d_out). Merges: yes. peft: SUPERTUNING.
 """
 
 import math
@@ -12,34 +15,17 @@ import math
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...layers import down, new_weight, up, weight_of, with_weight
-from ..card import Card
+from ...layers import down, new_weight, refuse_4bit, up, weight_of, with_weight
 from .sparse import Sparse
-
-CARD = Card(
-    name="Super-tuning",
-    paper="see the source",
-    year=2026,
-    source="arXiv:2607.09287",
-    category="selective",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="int(d_in * d_out * (1 - sparsity)) + rank * (d_in + d_out)",
-    merges=True,
-    peft="SUPERTUNING",
-)
 
 
 class SuperTuning(Sparse):
     """`base` with its largest weights trained, and a LoRA beside them where `rank` is above 0 (alpha: 2 rank)."""
 
     def __init__(
-        self,
-        base: nn.Module,
-        sparsity: float = 0.99,
-        smallest: bool = False,
-        rank: int = 0,
-        alpha: float | None = None,
+        self, base: nn.Module, sparsity: float = 0.99, smallest: bool = False, rank: int = 0, alpha: float | None = None
     ):
+        refuse_4bit(base, "Super-tuning")
         d_out, d_in = weight_of(base).shape
         n = int(d_out * d_in * (1 - sparsity))  # rounded down, also where 1 - 0.9 is a little less than 0.1
         if not 0 <= sparsity < 1 or n < 1 or rank < 0 or (rank and alpha is not None and alpha <= 0):

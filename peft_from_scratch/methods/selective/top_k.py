@@ -2,8 +2,11 @@
 
 Nothing below the lowest trained layer needs a gradient, so backward stops there: with all L layers frozen but k, a step
 costs 1/3 + 2/3 k/L of full fine-tuning (forward is a third of it), which no method that adapts every layer can reach.
-Trains all numbers of k layers. Each layer is `Replaced` by a trained copy, so it is saved, removed and switched like
-any adapter, and merges; the price is one more copy of k layers in memory.
+Each layer is `Replaced` by a trained copy, so it is saved, removed and switched like any adapter, and merges; the price
+is one more copy of k layers in memory.
+
+Paper: the classic. Kind: selective. On: whole transformer layers. Trains: k * everything. Merges: yes. peft:
+modules_to_save.
 """
 
 import re
@@ -12,19 +15,6 @@ from torch import nn
 
 from ...adapt import inject
 from ...adapter import Replaced, plain, sites
-from ..card import Card
-
-CARD = Card(
-    name="Top-k layers",
-    paper="the classic",
-    year=0,
-    source="",
-    category="selective",
-    attaches="whole transformer layers",
-    count="k * everything",
-    merges=True,
-    peft="modules_to_save",
-)
 
 
 def top_k(model: nn.Module, k: int = 1, head: str | None = None, stack: str | None = None) -> nn.Module:

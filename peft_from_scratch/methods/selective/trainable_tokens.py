@@ -2,10 +2,12 @@
 
     e(t) = row of t in T (trained) if t is one of the chosen tokens, else the embedding's own row
 
-The rows start as copies: starts as the base. Trains |T| d numbers, d the width of an embedding. Merges. A feature of
-Hugging Face peft, not a paper. Where the output head shares the embedding's weight it uses the same trained rows: the
-logit of a chosen token is h · T_t + b_t. peft 0.21.2 forgets b there (issue 3649): a fresh adapter moves the logits of
-BERT's head.
+The rows start as copies: starts as the base. A feature of Hugging Face peft, not a paper. Where the output head shares
+the embedding's weight it uses the same trained rows: the logit of a chosen token is h · T_t + b_t. peft 0.21.2 forgets
+b there (issue 3649): a fresh adapter moves the logits of BERT's head.
+
+Paper: Hugging Face peft 2025, peft 0.21.2. Kind: selective. On: Embedding, and the Linear head tied to it. Trains:
+tokens * d_out. Merges: yes. peft: TRAINABLE_TOKENS.
 """
 
 import copy
@@ -19,19 +21,6 @@ from torch import Tensor, nn
 from ...adapt import inject
 from ...adapter import Adapter, plain, sites
 from ...layers import refuse_4bit
-from ..card import Card
-
-CARD = Card(
-    name="Trainable tokens",
-    paper="Hugging Face peft",
-    year=2025,
-    source="peft 0.21.2",
-    category="selective",
-    attaches="Embedding, and the Linear head tied to it",
-    count="tokens * d_out",
-    merges=True,
-    peft="TRAINABLE_TOKENS",
-)
 
 
 class TrainableTokens(Adapter):
@@ -42,10 +31,8 @@ class TrainableTokens(Adapter):
         refuse_4bit(base, "Training tokens")
         chosen, V = sorted(set(map(int, tokens))), len(base.weight)
         if not chosen or chosen[0] < 0 or chosen[-1] >= V:
-            raise ValueError(
-                f"tokens must be at least one number from 0 to {V - 1}, not {chosen[:8]}: "
-                "for new tokens call resize_token_embeddings first"
-            )
+            what = f"tokens must be one or more numbers from 0 to {V - 1}, not {chosen[:8]}"
+            raise ValueError(f"{what}: for new tokens call resize_token_embeddings first")
         self.register_buffer("tokens", torch.tensor(chosen, device=base.weight.device))
         self.rows = chosen_rows(base, self.tokens) if rows is None else rows
 

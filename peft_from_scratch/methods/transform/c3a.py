@@ -3,11 +3,12 @@
     y_i = (W x)_i + Σ_j C(w_ij) x_j      x_j, y_i: blocks of b features;  w: (d_out / b, d_in / b, b)
     C(w): b by b, its first row w and each further row shifted by one:  C(w) x = IFFT(FFT(x) · conj(FFT(w)))
 
-b numbers make a b by b matrix that can have full rank, and a product with it costs b log b.
-w starts at zero: the layer starts as it was. With "gaussian", "kaiming" or "xavier" (Hugging Face peft's) it starts
-changed; section 4.3 finds none better. Trains d_out d_in / b numbers a layer. Merges.
-The authors' code, which is in peft, also divides by d_in: `divide=True`. Its backward pass, written by hand, sends
-the input Σ_o w[o + i] g[o] (section 3.3 takes C for symmetric); C(w)ᵀ g is Σ_o w[i - o] g[o], which autograd finds.
+b numbers make a b by b matrix that can have full rank; a product costs b log b. w = 0: starts as the base. With
+"gaussian", "kaiming" or "xavier" (Hugging Face peft's) it starts changed; section 4.3 finds none better. The authors'
+code, which is in peft, also divides by d_in: `divide=True`. Its backward pass, written by hand, sends the input Σ_o w[o
++ i] g[o] (section 3.3 takes C for symmetric); C(w)ᵀ g is Σ_o w[i - o] g[o], which autograd finds.
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: d_out * d_in // block. Merges: yes. peft: C3A.
 """
 
 import math
@@ -16,24 +17,11 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...adapter import Adapter
-from ...layers import is_linear, new_weight, weight_of, with_weight
-from ..card import Card
-
-CARD = Card(
-    name="C3A",
-    paper="Chen et al.",
-    year=2024,
-    source="arXiv:2407.19342 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="d_out * d_in // block",
-    merges=True,
-    peft="C3A",
-)
+from ...layers import is_linear, new_weight, weight_of
+from ..parts import Added
 
 
-class C3A(Adapter):
+class C3A(Added):
     """`base` (Linear or Conv1D) plus block-circular convolution."""
 
     def __init__(self, base: nn.Module, block: int = 256, start: str = "zero", divide: bool = False):
@@ -44,7 +32,7 @@ class C3A(Adapter):
         common = math.gcd(d_out, d_in)
         if block < 1 or common % block:
             fit = [b for b in range(1, common + 1) if common % b == 0]
-            raise ValueError(f"block={block} must divide d_in = {d_in} and d_out = {d_out}: {fit} do")
+            raise ValueError(f"block={block} must divide d_in={d_in} and d_out={d_out}: {fit} do")
         bounds = {"zero": 0.0, "kaiming": 1 / math.sqrt(d_in), "xavier": math.sqrt(6 / (d_in + d_out))}
         if start not in (*bounds, "gaussian"):
             raise ValueError(f"start must be one of {[*bounds, 'gaussian']}, not {start!r}")
@@ -67,9 +55,6 @@ class C3A(Adapter):
         place = torch.arange(self.block, device=self.w.device)
         circulant = self.w[:, :, (place[None, :] - place[:, None]) % self.block]  # (i, j, row, column)
         return self.scale * circulant.transpose(1, 2).flatten(2).flatten(0, 1)
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         return f"block={self.block}" + (", divide=True" if self.divide else "")

@@ -5,32 +5,20 @@
 The places come from `seed`, so layers of one shape share them and none is saved. IDFT2 has the factor 1 / (d_out d_in)
 of `torch.fft.ifft2`, as in the paper's Algorithm 1 (equation 3 leaves it out), so α is large: 300 there, 150 in peft.
 c starts from N(0, 1), in the paper and in Hugging Face peft: the layer starts changed. start="zero": as it was.
-Trains n numbers a layer, whatever its size. Merges.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: n. Merges: yes. peft: FOURIERFT.
 """
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...adapter import Adapter
-from ...layers import new_weight, weight_of, with_weight
-from ..card import Card
+from ...layers import new_weight, weight_of
 from ..maths import full_change, random_positions
-
-CARD = Card(
-    name="FourierFT",
-    paper="Gao et al.",
-    year=2024,
-    source="arXiv:2405.03003 §3.1",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="n",
-    merges=True,
-    peft="FOURIERFT",
-)
+from ..parts import Added
 
 
-class FourierFT(Adapter):
+class FourierFT(Added):
     """`base` plus α Re(IDFT2(F))."""
 
     def __init__(self, base: nn.Module, n: int = 1000, alpha: float = 150.0, seed: int = 777, start: str = "normal"):
@@ -55,9 +43,6 @@ class FourierFT(Adapter):
     def forward(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         y = self.base(x)
         return y + full_change(self.base, x, self.change()).to(y.dtype)
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         return f"n={self.n}, alpha={self.alpha:g}, seed={self.seed}"

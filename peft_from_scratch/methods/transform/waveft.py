@@ -6,7 +6,9 @@
 A coefficient touches a small patch of ΔW (2 by 2 with the Haar wavelet, `order` 1), where one of Fourier's touches all.
 Longer Daubechies wavelets (`order` 2, 3, ...; filters of 2 * order numbers) touch larger patches that overlap. With
 `order` 0 there is no transform: n entries of ΔW itself, which is SHiRA with a scale.
-c starts at zero: the layer starts as it was. Trains n numbers a layer. Merges.
+c starts at zero: the layer starts as it was.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: n. Merges: yes. peft: WAVEFT.
 """
 
 import math
@@ -17,25 +19,12 @@ import torch.nn.functional as nnf
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...adapter import Adapter
-from ...layers import new_weight, weight_of, with_weight
-from ..card import Card
+from ...layers import new_weight, weight_of
 from ..maths import full_change, random_positions
-
-CARD = Card(
-    name="WaveFT",
-    paper="Bilican et al.",
-    year=2025,
-    source="arXiv:2505.12532",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="n",
-    merges=True,
-    peft="WAVEFT",
-)
+from ..parts import Added
 
 
-class WaveFT(Adapter):
+class WaveFT(Added):
     """`base` plus α IDWT2(F), with the Daubechies wavelet of `order` (1 is Haar, 0 none)."""
 
     def __init__(self, base: nn.Module, n: int = 2592, alpha: float = 25.0, order: int = 1, seed: int = 777):
@@ -69,9 +58,6 @@ class WaveFT(Adapter):
     def forward(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         y = self.base(x)
         return y + full_change(self.base, x, self.change()).to(y.dtype)
-
-    def merged(self) -> nn.Module:
-        return with_weight(self.base, weight_of(self.base) + self.change())
 
     def extra_repr(self) -> str:
         return f"n={self.n}, alpha={self.alpha:g}, order={self.order}, seed={self.seed}"

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ....layers import is_linear, weight_of
+from ....layers import is_linear, refuse_4bit, weight_of
 from ...parts import Sites, layers_at
 from .temporary import evaluating, hooked, only_these_train
 
@@ -50,13 +50,12 @@ def each_input(
 
 
 def gradients(
-    model: nn.Module,
-    sites: Sites,
-    batches: Iterable[Batch],
-    loss: Callable[[object], Tensor] = lambda out: out.loss,
+    model: nn.Module, sites: Sites, batches: Iterable[Batch], loss: Callable[[object], Tensor] = lambda out: out.loss
 ) -> dict[nn.Module, Float[Tensor, "d_out d_in"]]:
     """The mean gradient of each linear layer's W over the batches, in eval mode, of `loss(output)`."""
     layers = linear_at(model, sites)
+    for layer in layers:
+        refuse_4bit(layer, "A gradient of W")
     weights = [layer.weight for layer in layers]
     mean: list[Tensor | int] = [0] * len(layers)
     with torch.enable_grad(), evaluating(model), only_these_train(model, weights):

@@ -11,6 +11,8 @@ s B A is that part of W; it is taken off, so the layer starts as it was. Trains 
 
 A d_in x d_in matrix a layer is held meanwhile. Each batch is divided by its largest |x|, against overflow; the authors'
 code and Hugging Face peft divide by |largest x|, which grows without bound where no x is positive.
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: rank * (d_in + d_out). Merges: yes. peft: init_lora_weights='corda'.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,23 +22,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ....layers import weight_of
-from ...card import Card
 from ...parts import Sites
 from ..lora import Start
 from .collect import Batch, each_input
 from .spectrum import balanced, enough, spectrum
-
-CARD = Card(
-    name="CorDA",
-    paper="Yang et al.",
-    year=2024,
-    source="arXiv:2406.05223 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="init_lora_weights='corda'",
-)
 
 
 def covariances(

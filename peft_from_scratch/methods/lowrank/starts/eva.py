@@ -11,6 +11,8 @@ B = 0: starts as the base. Trains the same total as LoRA of that rank, where the
 
 The components come exactly from the covariance of all batches (d_in x d_in a layer); Hugging Face peft and the authors
 follow them batch by batch with an incremental, randomised SVD until they settle.
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: rank * (d_in + d_out). Merges: yes. peft: init_lora_weights='eva'.
 """
 
 import re
@@ -23,22 +25,9 @@ from torch import Tensor, nn
 
 from ....adapter import plain, sites
 from ....layers import new_weight, weight_of
-from ...card import Card
 from ...parts import Sites
 from ..lora import LoRA, Start
 from .collect import Batch, attended, each_input
-
-CARD = Card(
-    name="EVA",
-    paper="Paischer et al.",
-    year=2024,
-    source="arXiv:2410.07170 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="init_lora_weights='eva'",
-)
 
 
 class Moments:

@@ -1,28 +1,18 @@
-"""A Gaussian start for LoRA: the words of the paper.  Hu et al. 2021, arXiv:2106.09685, section 4.1.
+"""LoRA, Gaussian start: the words of the paper.  Hu et al. 2021, arXiv:2106.09685, section 4.1.
 
     A ~ N(0, 1/r²),  B = 0        A: (r, d_in),  B: (d_out, r)
 
 The released code draws a uniform A instead (lora.py). The standard deviation 1/r is Hugging Face peft's, since the
 paper names none. B = 0: starts as the base. Trains and merges as LoRA.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (d_in + d_out). Merges: yes. peft:
+init_lora_weights='gaussian'.
 """
 
 from torch import nn
 
 from ....layers import new_weight, weight_of
-from ...card import Card
 from ..lora import Start, uniform
-
-CARD = Card(
-    name="LoRA, Gaussian start",
-    paper="Hu et al.",
-    year=2021,
-    source="arXiv:2106.09685 §4.1",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="init_lora_weights='gaussian'",
-)
 
 
 def gaussian(base: nn.Module, rank: int, scale: float) -> Start:

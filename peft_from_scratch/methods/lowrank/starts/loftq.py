@@ -2,14 +2,13 @@
 
     min ‖W - Q - s B A‖:   Q = quantise(W - s B A),   B, A = the rank-r SVD of W - Q        in turn, `steps` times
 
-The model starts nearer to the plain one than quantised alone, but not as either.
-Q is the base from here on: `loftq` returns a copy of the model with Q in place of W, and the targets to inject into it.
+The model starts nearer to the plain one than quantised alone, but not as either. Q is the base from here on: `loftq`
+returns a copy of the model with Q for W, and the targets: `model = inject(*loftq(model, "all-linear", quantise))`.
+`quantise` takes a weight to the values that its quantised form stands for. `remove` gives back the quantised copy; the
+model that was passed is not touched. Hugging Face peft 0.21.2 leaves s out of the sum: right where alpha = rank alone.
 
-    model = inject(*loftq(model, "all-linear", quantise, rank=8))
-
-Trains and merges as LoRA; `remove` gives back the quantised copy, and the model that was passed is not touched.
-`quantise` takes a weight to the values that its quantised form stands for. Hugging Face peft 0.21.2 leaves s out of the
-sum, which is right for s = 1 alone (alpha = rank).
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (d_in + d_out). Merges: yes. peft:
+init_lora_weights='loftq'.
 """
 
 import copy
@@ -22,23 +21,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ....adapter import plain, sites
-from ....layers import weight_of, with_weight
-from ...card import Card
+from ....layers import refuse_4bit, weight_of, with_weight
 from ...parts import Sites, layers_at
 from ..lora import LoRA, Start
 from .spectrum import balanced, spectrum
 
-CARD = Card(
-    name="LoftQ",
-    paper="Li et al.",
-    year=2023,
-    source="arXiv:2310.08659 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="init_lora_weights='loftq'",
-)
 Quantise = Callable[[Tensor], Tensor]
 
 
@@ -63,11 +50,11 @@ def loftq(
         raise ValueError(f"LoftQ needs at least one step of quantising and fitting, not {steps}")
     model, targets = copy.deepcopy(model), {}
     names = {plain(module): site for site, module in reversed(list(sites(model)))}
-    scale = LoRA(nn.Linear(1, 1), rank, alpha, rslora=settings.get("rslora", False)).scale
+    lora = partial(LoRA, rank=rank, alpha=alpha, **settings)
+    scale = lora(nn.Linear(1, 1)).scale
     for layer in layers_at(model, patterns):
+        refuse_4bit(layer, "LoftQ")
         Q, start = alternate(weight_of(layer).detach(), quantise, rank, scale, steps)
         layer.weight = with_weight(layer, Q).weight.requires_grad_(layer.weight.requires_grad)
-        targets[re.escape(names[layer])] = partial(
-            LoRA, rank=rank, alpha=alpha, start=lambda base, r, s, start=start: start, **settings
-        )
+        targets[re.escape(names[layer])] = partial(lora, start=lambda *_, start=start: start)
     return model, targets

@@ -11,6 +11,8 @@ was. The paper uses it with the scale alpha/√r (`rslora=True`). Trains and mer
 
 As in the authors' code, A and B both carry c. `like_peft`: Hugging Face peft 0.21.2 has B = c U diag(σ) and A = Vᵀ,
 which makes B A shrink with the gradient. The SVD is randomised, as theirs, and draws from torch's generator.
+
+Kind: reparametrized. On: Linear, Conv1D. Trains: rank * (d_in + d_out). Merges: yes. peft: init_lora_weights='lora_ga'.
 """
 
 from collections.abc import Callable
@@ -20,21 +22,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ....layers import weight_of
-from ...card import Card
 from ..lora import Start
 from .spectrum import spectrum
-
-CARD = Card(
-    name="LoRA-GA",
-    paper="Wang et al.",
-    year=2024,
-    source="arXiv:2407.05000 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="init_lora_weights='lora_ga'",
-)
 
 DIRECTIONS = {  # which singular vectors go to A, and which to B
     "ArB2r": lambda r: (torch.arange(r), torch.arange(r, 2 * r)),
@@ -59,9 +48,7 @@ def lora_ga(
 ) -> Callable[[nn.Module, int, float], Start]:
     """A start from each layer's gradient. ValueError for a layer without one, or a rank above half its directions."""
     if direction not in DIRECTIONS or scaling not in SCALES:
-        raise ValueError(
-            f"direction is one of {[*DIRECTIONS]} and scaling of {[*SCALES]}, not {direction!r}, {scaling!r}"
-        )
+        raise ValueError(f"direction is one of {[*DIRECTIONS]}, scaling of {[*SCALES]}: not {direction}, {scaling}")
     if like_peft and scaling != "stable":
         raise ValueError("like_peft is its arithmetic for scaling='stable' alone")
 

@@ -4,26 +4,16 @@
 
 The minor left singular vectors carry little of what the model knows: a change within their span disturbs little.
 A = 0: starts as the base. Trains r d_in numbers a layer: only A. Merges as LoRA.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * d_in. Merges: yes. peft:
+init_lora_weights='mica'.
 """
 
 from torch import nn
 
 from ....layers import new_weight, weight_of
-from ...card import Card
 from ..lora import LoRA, Start
 from .spectrum import spectrum
-
-CARD = Card(
-    name="MiCA",
-    paper="Rüdiger and Raschka",
-    year=2026,
-    source="arXiv:2604.01694",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * d_in",
-    merges=True,
-    peft="init_lora_weights='mica'",
-)
 
 
 def minor(base: nn.Module, rank: int, scale: float) -> Start:

@@ -5,27 +5,17 @@
 One QR decomposition, far cheaper than PiSSA's SVD. s Q_r R_r is taken off, so the layer starts as it was, by buffers of
 the adapter: the base is not changed. Trains and merges as LoRA.
 Hugging Face peft 0.21.2 decomposes a GPT-2 Conv1D as it is stored, transposed, and cannot run it; here W is W.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (d_in + d_out). Merges: yes. peft:
+init_lora_weights='olora'.
 """
 
 import torch
 from torch import nn
 
 from ....layers import weight_of
-from ...card import Card
 from ..lora import Start
 from .spectrum import enough
-
-CARD = Card(
-    name="OLoRA",
-    paper="Büyükakyüz",
-    year=2024,
-    source="arXiv:2406.01775 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="init_lora_weights='olora'",
-)
 
 
 def olora(base: nn.Module, rank: int, scale: float) -> Start:

@@ -1,30 +1,20 @@
-"""An orthogonal start for LoRA: A and B both non-zero, B A = 0.  datta0 2024, "Rethinking LoRA initialisation" (blog).
+"""LoRA, orthogonal start: A and B both non-zero, B A = 0.  datta0 2024, "Rethinking LoRA initialisation" (blog).
 
     A = (Z₁ Q_odd)ᵀ / 10,   B = Z₂ Q_even / 10        Z₁: (d_in, r/2), Z₂: (d_out, r/2) normal;  Q: (r, r) orthogonal
 
 The rows of Q_even are orthogonal to those of Q_odd, so B A = Z₂ Q_even Q_oddᵀ Z₁ᵀ / 100 = 0: the layer starts as it
 was, up to rounding, and both matrices get a gradient from the first step (with B = 0, A waits for B). The rank is even.
 https://datta0.github.io/posts/rethink-lora-init/   Trains and merges as LoRA.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (d_in + d_out). Merges: yes. peft:
+init_lora_weights='orthogonal'.
 """
 
 import torch
 from torch import nn
 
 from ....layers import new_weight, weight_of
-from ...card import Card
 from ..lora import Start
-
-CARD = Card(
-    name="LoRA, orthogonal start",
-    paper="datta0",
-    year=2024,
-    source="blog: rethink-lora-init",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="init_lora_weights='orthogonal'",
-)
 
 
 def orthogonal(base: nn.Module, rank: int, scale: float) -> Start:

@@ -6,6 +6,9 @@ s B A is the best rank-r approximation of W, so what trains is the part that mat
 residual. The division by s (the paper has s = 1) keeps that true for every alpha. The layer starts as it was: s B0 A0
 is taken off by buffers of the adapter, not off the base, which stays as it was loaded. Trains and merges as LoRA.
 `fast_pissa` finds the same part by a randomised SVD, in seconds where the exact one takes minutes.
+
+Kind: reparametrized. On: Linear, Conv1D, Embedding, Conv2d. Trains: rank * (d_in + d_out). Merges: yes. peft:
+init_lora_weights='pissa'.
 """
 
 from collections.abc import Callable
@@ -14,21 +17,8 @@ import torch
 from torch import nn
 
 from ....layers import weight_of
-from ...card import Card
 from ..lora import Start
 from .spectrum import balanced, enough, spectrum
-
-CARD = Card(
-    name="PiSSA",
-    paper="Meng et al.",
-    year=2024,
-    source="arXiv:2404.02948 §3",
-    category="reparametrized",
-    attaches="Linear, Conv1D, Embedding, Conv2d",
-    count="rank * (d_in + d_out)",
-    merges=True,
-    peft="init_lora_weights='pissa'",
-)
 
 
 def pissa(base: nn.Module, rank: int, scale: float) -> Start:
