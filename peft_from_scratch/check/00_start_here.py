@@ -6,32 +6,7 @@ import torch
 from torch import nn
 
 from .exercise import Exercise, Lesson, Property, Wrong
-from .tools import close, draw, expect, expect_close, expect_number, expect_tensor, unchanged
-
-
-def run(answer, *arguments):
-    """Call the answer; where shapes do not fit, say what they mean instead of torch's message."""
-    try:
-        return answer(*arguments)
-    except RuntimeError as error:
-        if "shape" not in str(error) and "size" not in str(error):
-            raise
-    raise AssertionError(
-        "the shapes do not fit. A is (r, d_in) and B is (d_out, r): x meets A.T first, then B.T. "
-        "In another order it would run on square layers only, and be wrong there."
-    )
-
-
-def name_the_fault(got, want, suspects, otherwise):
-    """Pass if `got` is `want`; else say which of the known faults it equals."""
-    expect_tensor(got)
-    if close(got, want):
-        return
-    for advice, value in suspects.items():
-        if got.shape == value.shape and close(got, value):
-            raise AssertionError(advice)
-    expect_close(got, want, otherwise)
-
+from .tools import agrees, close, draw, expect, expect_tensor, name_the_fault, run, unchanged
 
 # 1. A first guess
 
@@ -174,14 +149,6 @@ FORWARD = Exercise(
 
 
 # 3 and 4. Counts
-
-
-def agrees(answer, cases, right, suspects, otherwise):
-    """Pass if the answer is `right` in all cases; else say which of the known faults it is in all of them."""
-    got = [answer(*case) for case in cases]
-    said = next((advice for advice, wrong in suspects.items() if got == [wrong(*case) for case in cases]), otherwise)
-    for value, case in zip(got, cases, strict=True):
-        expect_number(value, right(*case), said)
 
 
 def counts_both(count, rng):

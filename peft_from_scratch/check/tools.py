@@ -1,7 +1,7 @@
 """What properties are written with: random inputs, comparisons, advice. None of it uses torch.allclose."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -62,6 +62,43 @@ def expect_number(got: object, want: float, advice: str, rel: float = 1e-6) -> N
     if math.isnan(value):
         raise AssertionError(f"{_a(got)} came back; a number is wanted.")
     expect(abs(value - want) <= rel * max(abs(want), 1e-12), advice)
+
+
+LORA_SHAPES = (
+    "the shapes do not fit. A is (r, d_in) and B is (d_out, r): x meets A.T first, then B.T. "
+    "In another order it would run on square layers only, and be wrong there."
+)
+
+
+def run(answer: Callable, *arguments: object, shapes: str = LORA_SHAPES) -> object:
+    """Call the answer; where shapes do not fit, say what they mean instead of torch's message."""
+    try:
+        return answer(*arguments)
+    except RuntimeError as error:
+        if "shape" not in str(error) and "size" not in str(error):
+            raise
+    raise AssertionError(shapes)
+
+
+def name_the_fault(got: object, want: Tensor, suspects: dict[str, Tensor], otherwise: str) -> None:
+    """Pass if `got` is `want`; else say which of the known faults it equals: {advice: what that fault gives}."""
+    expect_tensor(got)
+    if close(got, want):
+        return
+    for advice, value in suspects.items():
+        if got.shape == value.shape and close(got, value):
+            raise AssertionError(advice)
+    expect_close(got, want, otherwise)
+
+
+def agrees(
+    answer: Callable, cases: Iterable[tuple], right: Callable, suspects: dict[str, Callable], otherwise: str
+) -> None:
+    """Pass if the answer is the number `right` says in all cases; else name the known fault that it is in all."""
+    got = [answer(*case) for case in cases]
+    said = next((advice for advice, wrong in suspects.items() if got == [wrong(*case) for case in cases]), otherwise)
+    for value, case in zip(got, cases, strict=True):
+        expect_number(value, right(*case), said)
 
 
 @contextmanager
