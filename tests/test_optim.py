@@ -439,8 +439,8 @@ def test_badam_trains_every_block_once_before_one_again(order):
 ROTATIONS = {
     "OFT": lambda b: OFT(b, 4),
     "OFT, one block": lambda b: OFT(b, 4, shared=True),
-    "COFT": lambda b: OFT(b, 4, epsilon=0.3),
-    "BOFT": lambda b: BOFT(b, 4, 2),
+    "COFT": lambda b: OFT(b, 4, epsilon=1.0),
+    "BOFT": lambda b: BOFT(b, 2, 2),
     "HRA": lambda b: HRA(b, 5),
     "HRA, orthogonal": lambda b: HRA(b, 5, orthogonal=True),
     "PSOFT": lambda b: PSOFT(b, 5, relaxed=False),

@@ -405,6 +405,17 @@ def test_the_ladder_is_narrow():
     assert all(p.grad is None for p in body.base.parameters())
 
 
+def test_the_ladder_beside_t5_s_encoder_and_not_its_decoder():
+    base = freeze(host("t5"))(**batch("t5")).logits
+    model = inject(host("t5"), {"encoder": lambda body: LST(body, 3)})
+    assert (model(**batch("t5")).logits - base).abs().max() < 1e-5
+    model(**batch("t5")).loss.backward()
+    assert next(a for _, a in adapters(model)).U.grad.abs().max() > 0
+    model = inject(host("t5"), {"decoder": lambda body: LST(body, 3)})
+    with pytest.raises(ValueError, match="reads an encoder's output.*beside the encoder alone"):
+        model(**batch("t5"))
+
+
 def shadowed(name, **kw):
     model = host(name)
     return inject(model, shadow(model, BLOCKS[name][0], **kw)).eval()

@@ -5,62 +5,43 @@ written out, for any device: every parameter has an optimiser of its own; its st
 The device then holds the states of one parameter at a time, not 8 bytes for every number that Adam trains; the price is
 that they travel twice a step. Adapters have few states: it pays where much trains, or where batches differ in length
 and a long one must find room.
+
+Method: Paged optimizer states. Paper: Dettmers et al. 2023, arXiv:2305.14314 §3. Kind: memory. On: any optimiser.
+Trains: everything. Merges: yes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
+
+from ..optim.one_each import OneEach
 
 
-class Paged:
-    """`Paged(parameters, torch.optim.AdamW, lr=1e-3)`: the same steps, with the states at `home` in between.
-
-    Not for optimisers that look at several parameters at once (a norm over all gradients, say).
-    """
+class Paged(OneEach):
+    """`Paged(parameters, torch.optim.AdamW, lr=1e-3)`: the same steps, with the states at `home` in between."""
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
-        make: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+        parameters: Iterable,
+        make: Callable[..., Optimizer] = torch.optim.AdamW,
         home: str = "cpu",
         **settings,
     ):
         self.home = torch.device(home)
-        self.optimizers = [make([p], **settings) for p in parameters]
-        if not self.optimizers:
-            raise ValueError("there are no parameters to optimise: does anything train?")
-
-    def __iter__(self) -> Iterator[tuple[nn.Parameter, torch.optim.Optimizer]]:
-        for optimizer in self.optimizers:
-            yield optimizer.param_groups[0]["params"][0], optimizer
+        super().__init__(parameters, lambda group: make(group, **settings))
 
     def step(self) -> None:
-        for p, optimizer in self:
+        for p, optimizer in self.optimizers.items():
             if p.grad is not None:
                 move(optimizer.state[p], p.device)
                 optimizer.step()
                 move(optimizer.state[p], self.home)
 
-    def zero_grad(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-
-    @property
-    def param_groups(self) -> list[dict]:
-        """All groups, to read or to set a learning rate."""
-        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
-
-    def state_dict(self) -> list[dict]:
-        return [optimizer.state_dict() for optimizer in self.optimizers]
-
-    def load_state_dict(self, states: list[dict]) -> None:
-        """What `state_dict` gave. ValueError where the number of parameters is another."""
-        if len(states) != len(self.optimizers):
-            raise ValueError(f"these are states of {len(states)} parameters, and {len(self.optimizers)} train here")
-        for (p, optimizer), state in zip(self, states, strict=True):
-            optimizer.load_state_dict(state)
-            move(optimizer.state[p], self.home)
+    def load_one(self, p: nn.Parameter, state_dict: dict) -> None:
+        super().load_one(p, state_dict)
+        move(self.optimizers[p].state[p], self.home)
 
 
 def move(state: dict, device: torch.device) -> None:

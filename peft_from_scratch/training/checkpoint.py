@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..adapt import adapters, owned, trained
+from ..adapt import adapters, owned
 from ..adapter import base_parameters, sites
 from .running import Batch
 
@@ -32,17 +32,19 @@ class Checkpoint:
     """The state of one run of `fit` in a folder. `settings` say which run: a checkpoint with others is refused."""
 
     def __init__(
-        self, folder: str | os.PathLike, model: nn.Module, optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler, settings: dict,
+        self, folder: str | os.PathLike, model: nn.Module, parameters: dict[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, settings: dict,
     ):  # fmt: skip
         self.path = Path(folder) / FILE
         self.model, self.optimizer, self.scaler = model, optimizer, scaler
+        self.names = {p: name for name, p in parameters.items()}  # all that ever train, those asleep now too
         self.settings = json.loads(json.dumps(settings))  # as it will be read back
 
     def save(self, history: dict) -> None:
         """Write beside and move into place: a write that fails leaves the checkpoint before it as it was."""
         header = {"format": FORMAT, "settings": self.settings, "history": history, "scaler": self.scaler.state_dict()}
-        tensors = {k: t.detach().cpu().contiguous() for k, t in (self._moving() | self._moments() | _random()).items()}
+        header["optimizer"], moments = self._optimizer_state()
+        tensors = {k: t.detach().cpu().contiguous() for k, t in (self._moving() | moments | _random()).items()}
         beside = self.path.with_name(f".{FILE}.{os.getpid()}.part")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +68,7 @@ class Checkpoint:
         with torch.no_grad():
             for key, t in self._moving().items():
                 t.copy_(tensors[key])
-        self._put_moments(tensors)
+        self._put_optimizer_state(header["optimizer"], tensors)
         self.scaler.load_state_dict(header["scaler"] or self.scaler.state_dict())
         torch.set_rng_state(tensors["random/cpu"])
         if torch.cuda.is_available() and "random/cuda" in tensors:
@@ -101,26 +103,36 @@ class Checkpoint:
     def _moving(self) -> dict[str, Tensor]:
         """What a step may change, live: all that adapters own, the base where it trains, its running statistics."""
         base = base_parameters(self.model)
-        live = {f"model/{k}": p for k, p in base.items() if p.requires_grad}
+        live = {f"model/{k}": p for k, p in base.items() if p in self.names}
         live |= {f"model/{site}:{adapter.name}.{k}": t for site, adapter, k, t in owned(self.model)}
         for site, module in sites(self.model):
             if isinstance(module, _BatchNorm):  # a frozen one is a FrozenNorm
                 live |= {f"model/{site}.{k}": t for k, t in module.named_buffers(recurse=False)}
         return live
 
-    def _moments(self) -> dict[str, Tensor]:
-        names, state = list(trained(self.model)), self.optimizer.state_dict()["state"]
-        return {f"optimizer/{names[i]}/{key}": t for i, own in state.items() for key, t in own.items()}
+    def _optimizer_state(self) -> tuple[dict, dict[str, Tensor]]:
+        """What is not a tensor (steps, seeds), by parameter or of the whole; and the tensors."""
+        whole = self.optimizer.state_dict()
+        state, _, order = whole.pop("state"), whole.pop("param_groups"), self._order()
+        plain = {order[i]: {k: v for k, v in own.items() if not torch.is_tensor(v)} for i, own in state.items()}
+        tensors = {
+            f"optimizer/{order[i]}/{k}": t for i, own in state.items() for k, t in own.items() if torch.is_tensor(t)
+        }
+        return {"of parameters": plain, "whole": whole}, tensors
 
-    def _put_moments(self, tensors: dict[str, Tensor]) -> None:
-        place = {name: i for i, name in enumerate(trained(self.model))}
-        state: dict[int, dict[str, Tensor]] = {}
+    def _put_optimizer_state(self, header: dict, tensors: dict[str, Tensor]) -> None:
+        own = {name: dict(values) for name, values in header["of parameters"].items()}
         for path, t in tensors.items():
             kind, _, rest = path.partition("/")
             if kind == "optimizer":
                 name, _, key = rest.rpartition("/")
-                state.setdefault(place[name], {})[key] = t
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+                own[name][key] = t
+        state = {i: own[name] for i, name in enumerate(self._order()) if name in own}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | header["whole"] | {"state": state})
+
+    def _order(self) -> list[str]:
+        """The names of the optimiser's parameters, as its state numbers them."""
+        return [self.names.get(p, "") for group in self.optimizer.param_groups for p in group["params"]]
 
 
 def fingerprint(model: nn.Module, batch: Batch) -> dict:

@@ -6,7 +6,9 @@ Sung et al. 2022, arXiv:2206.06522, section 3.
 h_l: (width), the base's hidden states; g_l: (width / k); D_l, U linear; block_l: the base's own kind of block, k times
 narrower, heads of the same size. No gradient passes through the base, so of its activations only the h_l stay for the
 backward pass: LoRA, with as few parameters, keeps them all. U = 0 and h_L in the output: starts as the base.
-Trains the side network. Does not merge: it changes outputs. Text models whose body takes `inputs_embeds`.
+Trains the side network. Does not merge: it changes outputs. Text models whose body takes `inputs_embeds`. A decoder
+that reads an encoder is refused: its narrow blocks would have to read a narrow one. T5's encoder alone works, and then
+the frozen decoder behind it keeps its activations.
 
     model = inject(model, {model.base_model_prefix: lambda body: LST(body, reduction=4)})
 
@@ -58,6 +60,11 @@ class LST(Adapter):
     def forward(self, input_ids: Tensor | None = None, **kwargs: Any) -> Any:
         if kwargs.get("past_key_values") is not None:
             raise ValueError("the ladder reads the whole text again at each step: use generate(use_cache=False)")
+        if kwargs.get("encoder_hidden_states") is not None:
+            raise ValueError(
+                "this body reads an encoder's output, and the ladder's narrow blocks would need a narrow encoder's: "
+                "put the ladder beside the encoder alone, or use another method here"
+            )
         given = {k: v for k, v in kwargs.items() if k not in ("use_cache", "output_hidden_states", "return_dict")}
         with torch.no_grad():
             output = self.base(input_ids=input_ids, **given, use_cache=False, output_hidden_states=True)
