@@ -72,7 +72,7 @@ def inject(model: nn.Module, targets: Targets, name: str = "default") -> nn.Modu
     if {a.name for _, a in adapters(model)} <= {name}:
         return _replace(model, {m: adapter for module, adapter in made.items() for m in places[module]})
 
-    model = _with_switches(model)
+    model = with_switches(model)
     places = _places(model, twin)
     new: dict[nn.Module, nn.Module] = {}
     for module, adapter in made.items():
@@ -84,14 +84,19 @@ def inject(model: nn.Module, targets: Targets, name: str = "default") -> nn.Modu
 
 
 def switch(model: nn.Module, name: str | None) -> nn.Module:
-    """Make the adapters called `name` the active ones, heads included; None is the base, bit for bit."""
+    """Make the adapters called `name` the active ones, heads included; None is the base, bit for bit.
+
+    ValueError for an unknown name, and inside `per_row`, which says itself who is used (combine/rows.py).
+    """
     known = {a.name for _, a in adapters(model)}
     if name is not None and name not in known:
         raise ValueError(f"no adapter is called {name!r}: this model has {sorted(known)}")
-    model = _with_switches(model)
-    for _, module in sites(model):
-        if isinstance(module, Switch):
-            module.activate(name)
+    model = with_switches(model)
+    switches = [module for _, module in sites(model) if isinstance(module, Switch)]
+    if any(module.by_row is not None for module in switches):
+        raise ValueError("each row has its own adapter in here: leave the block of `per_row` before you switch")
+    for module in switches:
+        module.activate(name)
     return model
 
 
@@ -147,7 +152,7 @@ def _replace(model: nn.Module, new: dict[nn.Module, nn.Module]) -> nn.Module:
     return new.get(model, model)
 
 
-def _with_switches(model: nn.Module) -> nn.Module:
+def with_switches(model: nn.Module) -> nn.Module:
     """Turn every adapter that stands alone into a `Switch` of one, switched to it."""
     alone = [m for _, m in sites(model) if isinstance(m, Adapter) and m.name]
     new = {m: Switch(m.base, {m.name: m}) for m in alone}

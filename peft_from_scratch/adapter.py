@@ -4,7 +4,7 @@ What an adapter owns (its parameters and buffers outside `base`) is its state; w
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
@@ -98,7 +98,7 @@ class FrozenNorm(Adapter):
 
 
 class Switch(Adapter):
-    """Several named adapters over one `base`, of which one is active, or none."""
+    """Several named adapters over one `base`, of which one is active, or none; or each row of a batch has its own."""
 
     name = None
 
@@ -106,6 +106,7 @@ class Switch(Adapter):
         super().__init__(base)
         self.adapters = nn.ModuleDict(adapters)
         self.active: str | None = None
+        self.by_row: Callable[..., Tensor] | None = None  # set by combine.rows: who answers which rows, not `active`
         self.asleep: dict[str, list[str]] = {}  # inactive adapter -> its tensors that train when it is active
 
     def chosen(self) -> nn.Module:
@@ -113,10 +114,11 @@ class Switch(Adapter):
 
     @property
     def weight(self) -> Tensor:
-        return self.chosen().weight
+        return self.chosen().weight if self.by_row is None else super().weight  # rows have no weight in common
 
     def forward(self, *args, **kwargs):
-        return self.chosen()(*args, **kwargs)
+        answer = self.chosen() if self.by_row is None else self.by_row
+        return answer(*args, **kwargs)
 
     def activate(self, name: str | None) -> None:
         """Use `name` from now on; the others stop training, so that no optimiser can move them."""

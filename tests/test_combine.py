@@ -310,6 +310,7 @@ def test_conversion_of_other_methods():
     targets = {r".*\.query": lambda b: OFT(b, block_size=4), "classifier": Replaced}
     model = inject(host("bert"), targets)
     stir(trained(model).values(), std=0.1)
+    head = adapter_state(model)["classifier.trained.weight"]
     full_rank = to_lora(model, 24)
     assert "classifier" not in full_rank and all(".query" in site for site in full_rank)
     for site, a in adapters(model):
@@ -319,9 +320,17 @@ def test_conversion_of_other_methods():
             lost = (change - product(low_rank(change, r))).square().sum() / change.square().sum()
             more = (change - product(low_rank(change, r - 1))).square().sum() / change.square().sum()
             assert lost <= 0.2 < more
-    assert torch.equal(
-        adapter_state(model)["classifier.trained.weight"], adapter_state(model)["classifier.trained.weight"]
-    )
+    assert torch.equal(adapter_state(model)["classifier.trained.weight"], head)
+
+
+def test_a_layer_trained_in_full_is_converted_but_not_a_head_or_a_norm():
+    model = inject(host("llama"), {r".*\.(q_proj|norm)|model\.norm|lm_head": Replaced})
+    stir(trained(model).values(), std=0.1)
+    found = to_lora(model, 32)
+    assert {site.split(".")[-1] for site in found} == {"q_proj"}
+    for site, a in adapters(model):
+        if site in found:
+            assert (product(found[site]) - merge_change(a)).abs().max() < 1e-5
 
 
 def test_conversion_says_what_it_cannot_convert():

@@ -17,24 +17,33 @@ from torch import Tensor, nn
 
 from ..adapt import adapters
 from ..adapter import Adapter, Replaced
-from ..layers import weight_of
+from ..layers import is_linear, weight_of
 from ..methods.mixture.experts import Experts
+from ..targets import output_head
 from .loras import low_rank
 
 
 @torch.no_grad()
 def to_lora(model: nn.Module, rank: int | float, name: str | None = None) -> Experts:
-    """LoRAs that do what the adapters of `model` (those called `name`) do, for `inject_loras`; heads are left out.
+    """LoRAs that do what the adapters of `model` (those called `name`) do, for `inject_loras`.
 
+    A `Replaced` linear layer is converted too; replaced heads, norms and embeddings are left out, since no LoRA
+    stands there: take them along as they are.
     `rank`: a whole number for every layer, or a share of the energy above 0 and up to 1, from which each layer's rank
     follows. NotImplementedError for a method that does not merge, ValueError where it changes a bias.
     """
     if isinstance(rank, float) and not 0 < rank <= 1:
         raise ValueError(f"a rank that is no whole number is a share of the energy, above 0 and at most 1, not {rank}")
-    found = {site: change_of(a) for site, a in adapters(model, name) if not isinstance(a, Replaced)}
+    head = output_head(model)
+    found = {site: change_of(a) for site, a in adapters(model, name) if not _apart(a, head)}
     if not found:
         raise ValueError("this model has no adapter to convert")
     return {site: low_rank(ΔW, rank if isinstance(rank, int) else rank_for(ΔW, rank)) for site, ΔW in found.items()}
+
+
+def _apart(adapter: Adapter, head: set[nn.Module]) -> bool:
+    """Is it trained in full at a place where a LoRA does not go?"""
+    return isinstance(adapter, Replaced) and (adapter.base in head or not is_linear(adapter.base))
 
 
 def change_of(adapter: Adapter) -> Float[Tensor, "d_out d_in"]:
