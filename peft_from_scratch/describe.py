@@ -2,13 +2,28 @@
 
 import re
 from collections import Counter
+from typing import NamedTuple
 
 from torch import nn
 
 from .adapt import adapters, owned
 from .adapter import Adapter, Switch, base_parameters, sites
+from .layers import is_4bit
 
 IN_PLACE = ("(base parameters)", "in place")
+
+
+class Packed(NamedTuple):
+    """What 4-bit layers hold: `numbers` weights, in `bytes` of indices and constants."""
+
+    numbers: int
+    bytes: int
+
+
+def packed(model: nn.Module) -> Packed:
+    """The weights in 4-bit layers. They are no parameters: a sum over `model.parameters()` takes them for nothing."""
+    layers = [module for module in model.modules() if is_4bit(module)]
+    return Packed(sum(m.in_features * m.out_features for m in layers), sum(m.stored_bytes() for m in layers))
 
 
 def describe(model: nn.Module) -> None:
@@ -21,10 +36,14 @@ def describe(model: nn.Module) -> None:
     for row in rows:
         words = [text.ljust(w) if i < 2 else text.rjust(w) for i, (text, w) in enumerate(zip(row, wide, strict=True))]
         print("  ".join(words))
-    frozen = sum(p.numel() for p in base_parameters(model).values() if not p.requires_grad)
+    four = packed(model)
+    frozen = four.numbers + sum(p.numel() for p in base_parameters(model).values() if not p.requires_grad)
     training, total = sum(trains.values()), frozen + sum(saved.values())
     share = f"{training:,} of {total:,} numbers ({training / total:.3%})"
     print(f"\ntrains {share}; frozen {total - training:,}; saved {sum(saved.values()):,}")
+    if four.numbers:
+        each = f"{8 * four.bytes / four.numbers:.3f} bits each"
+        print(f"of the frozen, {four.numbers:,} are in 4-bit layers: {four.bytes:,} bytes, {each}")
     if active:
         print("active:", active[0])
 

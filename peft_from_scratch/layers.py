@@ -29,7 +29,7 @@ def is_4bit(layer: nn.Module) -> bool:
 
 
 def refuse_4bit(layer: nn.Module, what: str) -> None:
-    """ValueError for a 4-bit layer, or a module with one: codes have no gradient, so that nothing would train, silently."""
+    """ValueError where there are 4-bit layers: packed codes have no gradient, and would stay as they are in silence."""
     if any(is_4bit(module) for module in layer.modules()):
         raise ValueError(
             f"{what} needs the weight itself, and a 4-bit layer has only codes: load the model unquantised"

@@ -12,8 +12,9 @@ from hosts import batch, host, stir
 from peft_twin import Twin, peft, suffixes
 from torch import nn
 
-from peft_from_scratch import LoRA, inject, merge, remove, trained
+from peft_from_scratch import LoRA, describe, inject, merge, remove, trained
 from peft_from_scratch.layers import is_4bit, weight_of
+from peft_from_scratch.measure import count, packed
 from peft_from_scratch.methods.lowrank.qlora import qlora
 from peft_from_scratch.methods.lowrank.starts.loftq import loftq
 from peft_from_scratch.methods.lowrank.starts.pissa import pissa
@@ -348,6 +349,23 @@ def test_autocast():
     assert y.dtype == torch.bfloat16 and x.grad.dtype == torch.float32
 
 
+def test_packed_weights_are_counted(capsys):
+    """They are buffers of bytes, and so missing from a sum over the parameters."""
+    sites = r".*(q_proj|down_proj)"
+    plain, four = inject(host("llama"), {sites: LoRA}), qlora(host("llama"), sites)
+    assert count(four) == count(plain)
+    assert sum(p.numel() for p in four.parameters()) < count(four).total
+    layers = [m for m in four.modules() if is_4bit(m)]
+    assert packed(four) == (2 * (32 * 32 + 32 * 40), sum(int(m.bits() * weight_of(m).numel() / 8) for m in layers))
+    assert packed(plain) == (0, 0)
+    describe(plain)
+    lines = capsys.readouterr().out.splitlines()
+    describe(four)
+    assert capsys.readouterr().out.splitlines() == [
+        *lines, "of the frozen, 4,608 are in 4-bit layers: 2,408 bytes, 4.181 bits each"
+    ]  # fmt: skip
+
+
 def test_state_dict_and_deep_copy():
     layer, other = layer_of(24, 40), to_4bit(nn.Linear(24, 40))
     assert not torch.equal(layer.packed, other.packed)
@@ -649,7 +667,7 @@ def bnb_state(double, code="nf4"):
     return {k: t.clone() for k, t in on_bitsandbytes(wide_llama(), code, double).state_dict().items()}
 
 
-@pytest.mark.parametrize(("code", "double"), [("nf4", False), ("nf4", True), ("fp4", True)])
+@pytest.mark.parametrize(("code", "double"), [("nf4", False), ("nf4", True), ("fp4", False), ("fp4", True)])
 def test_reads_what_bitsandbytes_writes(code, double, tmp_path):
     from safetensors.torch import save_file
 
@@ -665,6 +683,54 @@ def test_reads_what_bitsandbytes_writes(code, double, tmp_path):
     for i, part in enumerate((names[::2], names[1::2])):
         save_file({k: state[k] for k in part}, tmp_path / f"model-{i}.safetensors")
     assert torch.equal(load_bitsandbytes(other, tmp_path)(**batch("llama")).logits, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("block", [32, 64, 128, 256, 512, 1024, 2048, 4096])
+@pytest.mark.parametrize(("code", "double"), [("nf4", False), ("nf4", True), ("fp4", False), ("fp4", True)])
+@torch.compiler.set_stance("force_eager")
+def test_reads_every_block_size_and_dtype(code, double, block, dtype):
+    W = weight(96, 130).to(dtype)
+    packed, state = theirs(W, code, double, block)
+    parts = {f"0.weight.{k}": t for k, t in state.as_dict(packed=True).items()} | {"0.weight": packed}
+    model = load_bitsandbytes(nn.Sequential(nn.Linear(130, 96, bias=False)), parts)
+    if double:
+        state.absmax = bnb.functional.dequantize_blockwise(state.absmax, state.state2) + state.offset
+    reference = by_default_kernel(packed, state)
+    assert model[0].block == block and model[0].dequantized().dtype == dtype
+    difference = (model[0].dequantized() - reference).abs().max()
+    assert difference <= 1e-7 if double else difference == 0  # the constants' sum is rounded otherwise
+
+    x = torch.randn(3, 130, dtype=dtype)
+    assert torch.equal(model(x), nn.functional.linear(x, model[0].dequantized()))
+    again = bitsandbytes_state(model)
+    assert all(torch.equal(again[k], parts[k]) for k in parts if "quant_state" not in k)
+    told = [json.loads(bytes(s[f"0.weight.quant_state.bitsandbytes__{code}"].tolist())) for s in (parts, again)]
+    assert told[0] == told[1]
+
+
+def test_reads_what_transformers_writes(tmp_path):
+    """The whole way: quantised by transformers as it loads, saved, read here into a plain model of the same config."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    wide_llama().save_pretrained(tmp_path / "plain")
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+    settings = dict(quantization_config=config, dtype=torch.float32, device_map="cpu")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "plain", **settings)
+    theirs.save_pretrained(tmp_path / "packed")
+    model = load_bitsandbytes(wide_llama(), tmp_path / "packed")
+    assert sum(is_4bit(m) for m in model.modules()) == 14
+    assert (model(**batch("llama")).logits - theirs(**batch("llama")).logits).abs().max() <= 1e-5
+
+
+def test_a_code_table_may_differ_in_its_last_bit():
+    """Another machine may have computed it otherwise; bitsandbytes itself does not read the table of 4 bits at all."""
+    state, key = bnb_state(True), "model.layers.0.self_attn.q_proj.weight"
+    expected = load_bitsandbytes(wide_llama(), state)(**batch("llama")).logits
+    for part in ("quant_map", "nested_quant_map"):
+        table = state[f"{key}.{part}"]
+        state[f"{key}.{part}"] = torch.nextafter(table, torch.full_like(table, 2.0) * table.sign())
+    assert torch.equal(load_bitsandbytes(wide_llama(), state)(**batch("llama")).logits, expected)
 
 
 @pytest.mark.parametrize("double", [False, True])
@@ -781,7 +847,7 @@ def test_states_are_with_one_parameter_at_a_time(monkeypatch):
     with pytest.raises(ValueError, match="no parameters"):
         Paged([])
     with pytest.raises(ValueError, match="states of 2 parameters, and 3 train"):
-        optimizer.load_state_dict(optimizer.state_dict()[:2])
+        optimizer.load_state_dict(Paged(parameters[:2]).state_dict())
 
 
 def test_moving_a_state_leaves_the_counter():
@@ -790,15 +856,3 @@ def test_moving_a_state_leaves_the_counter():
 
     move(state, torch.device("meta"))
     assert state["exp_avg"].is_meta and not state["step"].is_meta and state["name"] == "x"
-
-
-def test_methods_that_need_the_weight_itself_refuse_four_bits():
-    """Packed codes have no gradient: without the error these would train nothing and say nothing."""
-    from peft_from_scratch import Replaced
-    from peft_from_scratch.methods.selective.diff_pruning import DiffPruning
-    from peft_from_scratch.methods.selective.shira import SHiRA
-
-    layer = to_4bit(torch.nn.Linear(64, 48))
-    for method in (Replaced, DiffPruning, SHiRA):
-        with pytest.raises(ValueError, match="has only codes: load the model unquantised"):
-            method(layer)

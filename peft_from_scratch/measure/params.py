@@ -6,6 +6,7 @@ from torch import nn
 
 from ..adapt import owned, trained
 from ..adapter import base_parameters
+from ..describe import packed
 
 
 class Counts(NamedTuple):
@@ -17,14 +18,14 @@ class Counts(NamedTuple):
 
 
 def count(model: nn.Module, name: str | None = None) -> Counts:
-    """Count distinct parameters: one that is shared (a tied head) counts once.
+    """Count distinct parameters: one that is shared (a tied head) counts once. A weight in 4 bits counts as a number.
 
     `saved` counts all that `save_adapter` writes, frozen tensors and buffers too, so it can exceed `trained`; of
     several named adapters it counts those called `name`, or all.
     """
     in_place = [p for p in base_parameters(model).values() if p.requires_grad]
     return Counts(
-        total=sum(p.numel() for p in model.parameters()),
+        total=sum(p.numel() for p in model.parameters()) + packed(model).numbers,
         trained=sum(p.numel() for p in trained(model).values()),
         saved=sum(t.numel() for t in in_place + [t for *_, t in owned(model, name)]),
     )

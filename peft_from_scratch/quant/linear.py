@@ -95,7 +95,11 @@ class Linear4bit(nn.Module):
 
     def bits(self) -> float:
         """Stored bits a weight, constants and all, by the bytes of the tensors."""
-        return 8 * sum(t.nbytes for t in self.stored() if t is not None) / (self.out_features * self.in_features)
+        return 8 * self.stored_bytes() / (self.out_features * self.in_features)
+
+    def stored_bytes(self) -> int:
+        """The bytes of the indices and of the constants; the code's tables (3 kB) are not counted."""
+        return sum(t.nbytes for t in self.stored() if t is not None)
 
     def _apply(self, fn, recurse=True):
         """The constants stay in float32 where the module changes its dtype: they are a part of the format."""

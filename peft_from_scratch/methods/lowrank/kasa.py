@@ -27,9 +27,7 @@ class KaSA(LoRA):
     def __init__(self, base: nn.Module, rank: int = 8, alpha: float = 16, dropout: float = 0.0, rslora: bool = False):
         W = weight_of(base)
         if rank >= min(W.shape):
-            raise ValueError(
-                f"KaSA drops {rank} directions and must leave one: use fewer than {min(W.shape)}"
-            )
+            raise ValueError(f"KaSA drops {rank} directions and must leave one: use fewer than {min(W.shape)}")
         super().__init__(base, rank, alpha, dropout, rslora)
         self.d = nn.Parameter(nn.init.normal_(new_weight(base, rank)))
         U, S, Vt = svd(W)
@@ -41,7 +39,7 @@ class KaSA(LoRA):
         return y + (self.learned(self.dropout(x)) - noise).to(y.dtype)
 
     def learned(self, x: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:
-        return self.scale * up(self.base, down(self.base, x, self.A), self.B * self.d)
+        return up(self.base, down(self.base, x, self.A), self.B * (self.scale * self.d))
 
     def change(self) -> Float[Tensor, "d_out d_in"]:
         return self.scale * (self.B * self.d) @ self.A - self.U_n @ self.V_n

@@ -26,7 +26,7 @@ from ...layers import refuse_4bit
 class TrainableTokens(Adapter):
     """An embedding, or an output head, with the rows of a few tokens trained; `rows`: another site's, to share."""
 
-    def __init__(self, base: nn.Embedding | nn.Linear, tokens: Iterable[int], rows: nn.Module | None = None):
+    def __init__(self, base: nn.Module, tokens: Iterable[int], rows: nn.Module | None = None):
         super().__init__(base)
         refuse_4bit(base, "Training tokens")
         chosen, V = sorted(set(map(int, tokens))), len(base.weight)
