@@ -1,7 +1,8 @@
 """Adapters in blocks: equal to the `adapters` library's recordings, sound on four architectures, clear in wrong use.
 
-The fixture is made by oracles/adapters_blocks.py. What the library has not (parallel adapters on the normed input of a
-pre-norm block, Compacter's order of products, the inverse) is held to the papers' equations written out here.
+The fixtures are made by oracles/adapters_blocks.py and oracles/adapters_prefix.py. What the library has not (parallel
+adapters on the normed input of a pre-norm block, Compacter's order of products, the inverse) is held to the papers'
+equations written out here.
 """
 
 import copy
@@ -39,19 +40,22 @@ from peft_from_scratch.methods.adapters.bottleneck import Bottleneck
 from peft_from_scratch.methods.adapters.compacter import Compact, KroneckerSum, Rule, compacter
 from peft_from_scratch.methods.adapters.houlsby import Serial, houlsby
 from peft_from_scratch.methods.adapters.invertible import Coupling, invertible
+from peft_from_scratch.methods.adapters.layer_prefix import LayerPrefix, Shorter, layer_prefix
 from peft_from_scratch.methods.adapters.mam import mam
 from peft_from_scratch.methods.adapters.parallel import parallel
 from peft_from_scratch.methods.adapters.pfeiffer import at_end, pfeiffer
 from peft_from_scratch.methods.adapters.places import Places, blocks
 from peft_from_scratch.methods.adapters.s4 import group_sizes, s4
-from peft_from_scratch.methods.adapters.unipelt import GatedLoRA, unipelt
+from peft_from_scratch.methods.adapters.unipelt import GatedLoRA, GatedPrefix, gated_prefix, unipelt
+from peft_from_scratch.methods.prompts.prefix_tuning import Prefix, prefix_tuning
 
 RECORDED = Path(__file__).parent / "oracles" / "adapters_blocks.safetensors"
+PREFIXED = RECORDED.with_name("adapters_prefix.safetensors")
 
 
-def recorded(prefix):
+def recorded(prefix, file=RECORDED):
     """The recorded tensors under a prefix, without it."""
-    with safe_open(RECORDED, "pt") as f:
+    with safe_open(file, "pt") as f:
         return {k.removeprefix(prefix): f.get_tensor(k) for k in f.keys() if k.startswith(prefix)}
 
 
@@ -68,6 +72,9 @@ def recorded_host(name):
 
 
 NAMES = [  # the library's names as ours, in this order; {f} and {end} differ from method to method
+    (r"^bert\..*self_prefix\.wte\.weight", "bert.P"),
+    (r"^bert\..*self_prefix\.control_trans\.", "bert.network."),
+    (r"prefix_tuning\.prefix_gates\.a\.", "gate."),
     (r"^transformer\.h\.(\d+)\.attention_adapters", r"transformer.h.\1.attn.resid_dropout"),
     (r"^transformer\.h\.(\d+)\.output_adapters", r"transformer.h.\1{place}"),
     (r"attention\.output\.adapters", "attention.output.dropout.adapters"),
@@ -120,14 +127,18 @@ def ours(tensors, host_name, place, rule_site=""):
     return found
 
 
-def check(card, host_name, name, make_targets, place="f", rule_site="", prepare=None):
+FROM_ZERO = torch.arange(7).expand(3, 7) - 4  # a prefix of 4 moves the text by 4; in the library it begins at 0
+
+
+def check(card, host_name, name, make_targets, place="f", rule_site="", prepare=None, file=RECORDED):
     """Our model with the recorded weights has the recorded logits and gradients."""
     model = recorded_host(host_name)
     given = recorded("")
     inputs, target = {"input_ids": given["ids"], "attention_mask": given["mask"]}, given["target"]
     plain = recorded(f"{host_name}/base/logits")[""]
     assert (model(**inputs).logits - plain).abs().max() <= 1e-5, "the hosts themselves must agree"
-    theirs = recorded(f"{host_name}/{name}/")
+    theirs = recorded(f"{host_name}/{name}/", file)
+    inputs |= {"position_ids": FROM_ZERO} if file == PREFIXED else {}
     weights = ours({k[7:]: t for k, t in theirs.items() if k.startswith("weight/")}, host_name, place, rule_site)
     grads = ours({k[5:]: t for k, t in theirs.items() if k.startswith("grad/")}, host_name, place, rule_site)
     model = inject(model, make_targets(model, weights))
@@ -164,8 +175,8 @@ def test_parallel_equals_the_library(name, scale):
     check(card, "bert", name, lambda m, _: parallel(m, 6, scale), "beside")
 
 
-def test_mam_without_its_prefix_is_the_scaled_parallel_adapter():
-    check("MAM adapter", "bert", "parallel4", lambda m, _: mam(m, size=6), "beside")
+def test_mam_equals_the_library():
+    check("MAM adapter", "bert", "mam", lambda m, _: mam(m, 4, 6, hidden=5), "beside", file=PREFIXED)
 
 
 def test_compacter_equals_the_library():
@@ -208,7 +219,25 @@ def test_invertible_adapters_equal_the_library(host_name):
 
 
 def test_unipelt_without_its_prefix_equals_the_library():
-    check("UniPELT", "bert", "unipelt", lambda m, _: unipelt(m, size=3, rank=3), "end")
+    check("UniPELT", "bert", "unipelt", lambda m, _: unipelt(m, 3, 3, n_tokens=0), "end")
+
+
+def test_unipelt_equals_the_library():
+    check("UniPELT", "bert", "unipelt", lambda m, _: unipelt(m, 3, 3, 4, hidden=5), "end", file=PREFIXED)
+
+
+@pytest.mark.parametrize(("name", "lengths"), [("top", [0, 4]), ("bottom", [4, 0])])
+def test_a_prefix_on_one_layer_equals_the_library(name, lengths):
+    """Its `leave_out`, with no column in the other layer's cache."""
+    model, given, theirs = recorded_host("bert"), recorded(""), recorded(f"bert/{name}/", PREFIXED)
+    model = inject(model, layer_prefix(model, lengths)).eval()
+    (P,) = trained(model).values()
+    (weight,), (grad,) = ([t.view(4, -1) for k, t in theirs.items() if k.startswith(w)] for w in ("weight", "grad"))
+    P.data = weight
+    out = model(given["ids"], attention_mask=given["mask"], position_ids=FROM_ZERO).logits
+    (out * given["target"]).sum().backward()
+    assert (out - theirs["logits"]).abs().max() <= 1e-5 and (P.grad - grad).abs().max() <= 1e-5
+    assert (out - recorded("bert/base/logits")[""]).abs().max() >= 0.03
 
 
 def test_the_inverse_equals_the_librarys_and_undoes_the_adapter():
@@ -232,10 +261,14 @@ METHODS = {
     "compacter": lambda m: compacter(m, 8),
     "compacter++": lambda m: compacter(m, 4, n=2, attention=False),
     "invertible": lambda m: invertible(m) | pfeiffer(m, 2),
-    "mam": lambda m: mam(m, size=5),
-    "unipelt": lambda m: unipelt(m, 3, 2),
+    "mam": lambda m: mam(m, 3, size=5),
+    "mam, its prefix made by a network": lambda m: mam(m, 3, size=5, hidden=4),
+    "unipelt": lambda m: unipelt(m, 3, 2, 4),
+    "layer prefix": lambda m: layer_prefix(m, [1, 3]),
     "s4": lambda m: s4(m, ("AL", "APB"), budget=400),
+    "s4, prefix first": lambda m: s4(m, ("PBL", "A"), budget=700),
 }
+HYBRIDS = ["mam", "unipelt", "layer prefix", "s4"]
 everywhere = pytest.mark.parametrize("host_name", ["bert", "gpt2", "llama", "t5"])
 
 
@@ -311,6 +344,12 @@ def test_bfloat16_hosts_keep_their_dtype(host_name):
     model = inject(model, houlsby(model, 3) | parallel_where_free(model)).eval()
     assert logits(model, host_name).dtype == torch.bfloat16
     assert all(p.dtype == torch.float32 for k, p in trained(model).items() if ".A." in k)
+    for method in HYBRIDS:
+        model = host(host_name).bfloat16()
+        model = inject(model, METHODS[method](model))
+        out = model(**batch(host_name))
+        out.loss.backward()
+        assert out.logits.dtype == torch.bfloat16 and all(p.grad is not None for p in trained(model).values()), method
 
 
 def parallel_where_free(model):
@@ -355,25 +394,6 @@ def test_kronecker_sum_is_the_sum_of_kronecker_products():
     assert torch.allclose(layer(x), x @ W.T + layer.b, atol=1e-14)
 
 
-def test_counts_of_bert_base():
-    """By the papers' formulas, and as the documentation of `adapters` lists them for bert-base."""
-    with torch.device("meta"):
-        base = BertModel(BertConfig())
-    expected = {
-        "houlsby": (lambda m: houlsby(m, 48, norms=False), 1_789_056),
-        "houlsby with norms": (lambda m: houlsby(m, 64), 24 * (2 * 768 * 64 + 768 + 64) + 24 * 2 * 768),
-        "pfeiffer": (lambda m: pfeiffer(m, 48), 894_528),
-        "compacter": (compacter, 57_088),
-        "compacter++": (lambda m: compacter(m, attention=False), 28_576),
-        "parallel": (lambda m: parallel(m, 384), 12 * (2 * 768 * 384 + 768 + 384)),
-        "invertible": (invertible, 2 * (768 * 192 + 192) + 768),
-    }
-    for name, (method, count) in expected.items():
-        model = copy.deepcopy(base)
-        model = inject(model, method(model))
-        assert sum(p.numel() for p in trained(model).values()) == count, name
-
-
 def test_adapter_drop_leaves_out_the_first_blocks_and_takes_it_back():
     model = host("gpt2")
     model = inject(model, pfeiffer(model, 3)).eval()
@@ -415,15 +435,128 @@ def test_fusion_of_equal_experts_is_the_expert():
         Fused(nn.LayerNorm(4), [])
 
 
-def test_mam_with_its_prefix():
-    """The prefix is around the body, the adapters beside the feed-forward layers: all of both get gradients."""
-    prefix = pytest.importorskip("peft_from_scratch.methods.prompts.prefix_tuning")
-    model = host("gpt2")
-    model = inject(model, mam(model, prefix.prefix_tuning(model, 3), size=4)).eval()
+@everywhere
+@pytest.mark.parametrize("method", HYBRIDS)
+def test_eager_and_sdpa_see_the_same_prefix(method, host_name):
+    """Whatever mask the host makes of it, with padding on either side and without: compared where there is a text."""
+    given = batch(host_name)
+    mask = given["attention_mask"]
+    mask[0, -2:] = 0
+    if host_name in ("gpt2", "llama"):
+        mask[1, :2] = 0
+    for given["attention_mask"] in mask, torch.ones_like(mask), None:
+        seen = []
+        for implementation in ("eager", "sdpa"):
+            model = host(host_name)
+            model.set_attn_implementation(implementation)
+            model = inject(model, METHODS[method](model)).eval()
+            stir(trained(model).values())
+            out = model(**given).logits
+            seen.append(out[mask.bool()] if host_name in ("gpt2", "llama") else out)
+        assert (seen[0] - seen[1]).abs().max() <= 1e-5
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("host_name", ["gpt2", "llama"])
+@pytest.mark.parametrize("method", HYBRIDS)
+def test_hybrids_compile_in_one_graph(method, host_name):
+    model = host(host_name)
+    model = inject(model, METHODS[method](model)).eval()
     stir(trained(model).values())
-    model(**batch("gpt2")).loss.backward()
-    assert all(p.grad is not None for p in trained(model).values())
-    assert sum(p.numel() for p in trained(model).values()) == 3 * 2 * 2 * 24 + 2 * (2 * 24 * 4 + 4 + 24)
+    ids = batch(host_name)["input_ids"]
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    assert (compiled(input_ids=ids).logits - model(input_ids=ids).logits).abs().max() <= 1e-6
+
+
+@everywhere
+def test_a_gate_scales_the_prefix_of_its_layer(host_name):
+    """With w = 0 a gate is σ(b), whatever the text: then the model is prefix tuning with σ(b) P."""
+    model, plain = host(host_name), host(host_name)
+    model = inject(model, gated_prefix(model, blocks(model), 4)).eval()
+    plain = inject(plain, prefix_tuning(plain, 4)).eval()
+    stir(trained(model).values())
+    body = next(a for _, a in adapters(model) if isinstance(a, Prefix))
+    gates = [a.gate for _, a in adapters(model) if isinstance(a, GatedPrefix)]
+    (P,) = trained(plain).values()
+    with torch.no_grad():
+        for gate in gates:
+            gate.w.zero_()
+        P.copy_((body.P.view(4, 2, -1) * torch.stack([gate.b.sigmoid() for gate in gates])).view_as(P))
+    assert (logits(model, host_name) - logits(plain, host_name)).abs().max() <= 1e-5
+    if host_name != "bert":
+        told = dict(input_ids=batch(host_name)["input_ids"], do_sample=False, max_new_tokens=4)
+        assert torch.equal(model.generate(**told), plain.generate(**told)), "the gate is applied once"
+
+
+@everywhere
+def test_a_shorter_prefix_hides_the_other_columns_and_nothing_else(host_name):
+    class Noisy(LayerPrefix):
+        noise = None
+
+        def rows(self):
+            return super().rows() + (0 if self.noise is None else self.noise)
+
+    model = host(host_name)
+    model = inject(model, layer_prefix(model, [1, 3])).eval()
+    body = next(a for _, a in adapters(model) if isinstance(a, LayerPrefix))
+    body.__class__ = Noisy
+    stir(trained(model).values())
+    before, width = logits(model, host_name), body.layout.width // 2
+    for layer, column in [(0, 0), (0, 1), (0, 2), (1, 0)]:
+        body.noise = torch.zeros(3, 2, width)
+        body.noise[column, layer] = 1
+        body.noise = body.noise.flatten(1)
+        hidden = (layer, column) in [(0, 0), (0, 1)]
+        assert torch.equal(logits(model, host_name), before) == hidden, (layer, column)
+
+
+@everywhere
+def test_a_layer_prefix_of_one_length_is_prefix_tuning(host_name):
+    model, plain = host(host_name), host(host_name)
+    model = inject(model, layer_prefix(model, [4, 4])).eval()
+    plain = inject(plain, prefix_tuning(plain, 4)).eval()
+    (P,) = trained(plain).values()
+    stir([P])
+    for ours, theirs in zip(trained(model).values(), P.detach().chunk(2, 1), strict=True):
+        ours.data = theirs
+    assert not any(isinstance(a, Shorter) for _, a in adapters(model))
+    assert torch.equal(logits(model, host_name), logits(plain, host_name))
+
+
+@pytest.mark.parametrize("window", [None, 6, 40])
+def test_a_layer_prefix_generates_as_it_reads(window):
+    """Also where the attention sees a window, from which the prefix falls out while the text grows."""
+    config = transformers.MistralConfig(**SIZES, num_key_value_heads=1, head_dim=8, bos_token_id=1, eos_token_id=2)
+    config.sliding_window = window
+    for model in host("gpt2"), host("llama"), host("t5"), transformers.MistralForCausalLM(config).eval():
+        model = inject(model, layer_prefix(model, [0, 3])).eval()
+        stir(trained(model).values(), std=1.0)
+        ids = batch("gpt2")["input_ids"]
+        told = dict(attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False, eos_token_id=[])
+        assert torch.equal(model.generate(ids, **told), model.generate(ids, **told, use_cache=False))
+
+
+def test_prefixes_that_cannot_be():
+    model = host("bert")
+    for lengths in ([3], [3, -1], [0, 0], []):
+        with pytest.raises(ValueError, match="give 2 numbers, one for each layer"):
+            layer_prefix(model, lengths)
+    with pytest.raises(ValueError, match="n_tokens must be at least 1"):
+        mam(model, 0)
+    nameless = replace(blocks(model)[0].places, query_value=())
+    with pytest.raises(ValueError, match="name its query and value"):
+        layer_prefix(model, [1, 2], places=nameless)
+    assert s4(model, ("A", "B"), budget=400, places=nameless), "which needs no attention"
+    for targets in layer_prefix(model, [1, 2]), unipelt(model):
+        alone = {k: make for k, make in targets.items() if "self" in str(k)}
+        with pytest.raises(ValueError, match="no prefix reached this attention"):
+            inject(host("bert"), alone)(**batch("bert"))
+    model = host("llama")
+    model = inject(model, unipelt(model)).train()
+    model.gradient_checkpointing_enable()
+    with pytest.raises(ValueError, match="turn checkpointing off"):
+        model(**batch("llama"))
 
 
 def test_s4_groups_and_budget():
@@ -436,20 +569,27 @@ def test_s4_groups_and_budget():
         model = BertModel(BertConfig())
     total = sum(p.numel() for p in model.parameters())
     made = inject(model, s4(model))
-    count = Counter(int(k.split(".")[2]) for k, p in trained(made).items() for _ in range(p.numel()))
+    layers = {k: re.search(r"(?:layer|^P)\.(\d+)", k)[1] for k in trained(made)}
+    count = Counter()
+    for k, p in trained(made).items():
+        count[int(layers[k])] += p.numel()
     assert set(count) == set(range(12)), "all groups are tuned"
+    assert max(count.values()) <= total // 2400 and min(count.values()) >= 0.95 * total // 2400, "and alike"
+    lengths = next(a.lengths for _, a in adapters(made) if isinstance(a, LayerPrefix))
+    assert lengths == (0,) * 2 + (14,) * 4 + (12,) * 4 + (12,) * 2
     assert sum(count.values()) <= 0.005 * total
     kinds = {n: {type(a).__name__ for site, a in adapters(made) if f"layer.{n}." in site} for n in range(12)}
-    assert kinds[0] == kinds[1] == {"AroundNorm", "LoRA"}
+    assert kinds[0] == kinds[1] == {"AroundNorm", "LoRA", "Shorter"}
     assert kinds[2] == kinds[5] == {"AroundNorm"}
-    assert kinds[6] == kinds[9] == {"AroundNorm", "BitFit"}
-    assert kinds[10] == kinds[11] == {"LoRA", "BitFit"}
+    assert kinds[6] == kinds[9] == {"AroundNorm", "BitFit", "Shorter"}
+    assert kinds[10] == kinds[11] == {"LoRA", "BitFit", "Shorter"}
     frozen = host("bert")
     frozen = inject(frozen, s4(frozen, ("", "B")))
     assert all("layer.1" in k for k in trained(frozen))
-    calls = []
-    s4(host("t5"), ("P", "A"), prefix=lambda group: calls.append([b.name for b in group]) or {})
-    assert calls == [["encoder.block.0"], ["decoder.block.0"]]
+    model = host("t5")  # whose encoder keeps no cache
+    model = inject(model, s4(model, ("P", "A"), budget=120))
+    assert {k.split(".block.")[0] for k in trained(model)} == {"decoder.P.0", "decoder", "encoder"}
+    assert next(a.lengths for _, a in adapters(model) if isinstance(a, LayerPrefix)) == (2, 0)
     with pytest.raises(ValueError, match="cannot make 4 groups"):
         s4(host("bert"))
     with pytest.raises(ValueError, match="unknown strategies"):

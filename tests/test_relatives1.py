@@ -6,10 +6,8 @@ import pytest
 import torch
 from hosts import batch, host, stir
 from torch import nn
-from transformers import BertConfig, BertModel, RobertaConfig, RobertaForSequenceClassification
 
 from peft_from_scratch import (
-    Replaced,
     adapter_state,
     adapters,
     inject,
@@ -42,53 +40,6 @@ SHARED = {
     "SAID": (said, dict(numbers=30)),
 }
 sharing = pytest.mark.parametrize("method", SHARED)
-
-
-def count(model):
-    return sum(p.numel() for p in trained(model).values())
-
-
-# Counts on real shapes -----------------------------------------------------------------------------------------------
-
-
-def minilm():
-    with torch.device("meta"):
-        return BertModel(
-            BertConfig(hidden_size=384, num_hidden_layers=6, intermediate_size=1536), add_pooling_layer=False
-        )
-
-
-QV = r".*\.(query|value)"
-
-
-@pytest.mark.parametrize(
-    ("factory", "expected"),
-    [
-        (lambda model: lambda b: LoHa(b, 8), 147_456),
-        (lambda model: lambda b: AdaLoRA(b, 12), 110_736),
-        (lambda model: vera.shared(model, QV, rank=256), 7_680),
-        (lambda model: pvera.shared(model, QV, rank=256), 10_752),
-        (lambda model: unilora.shared(model, QV, length=1000), 1_000),
-        (lambda model: vblora.shared(model, QV, vectors=256, length=128), 256 * 128 + 12 * 256 * 4 * 6),
-        (lambda model: randlora.shared(model, QV, rank=32), 12 * 12 * (32 + 384)),
-        (lambda model: tinylora.shared(model, QV, numbers=13, tie=1.0), 13),
-        (lambda model: said.shared(model, QV, numbers=1000), 1_012),
-        (lambda model: lambda b: LoRAXS(b, 16), 12 * 256),
-        (lambda model: lambda b: KronA(b), 12 * (16 * 16 + 24 * 24)),
-        (lambda model: lambda b: LoKr(b, 8), 12 * (16 * 16 + 8 * (24 + 24))),
-    ],
-)
-def test_counts_on_minilm(factory, expected):
-    model = minilm()
-    assert count(inject(model, {QV: factory(model)})) == expected
-
-
-def test_vera_on_roberta_base_with_its_head():
-    config = RobertaConfig(vocab_size=50_265, max_position_embeddings=514, type_vocab_size=1)
-    with torch.device("meta"):
-        model = RobertaForSequenceClassification(config)
-    model = inject(model, {SITES: vera.shared(model, SITES, rank=8), "classifier": Replaced})
-    assert count(model) == 647_714
 
 
 # What is shared ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import torch
 from hosts import batch, host, stir
 from peft_twin import Twin, peft
 from torch import nn
-from transformers import BertConfig, BertModel, MT5Config, MT5ForConditionalGeneration
 
 from peft_from_scratch import inject, merge, trained
 from peft_from_scratch.methods.adapters.ia3 import IA3
@@ -418,33 +417,3 @@ def test_ia3_scales_the_bias_of_keys_and_values_too():
     assert torch.equal(adapter(x), 2 * base(x))
     assert torch.equal(adapter.merged().bias, 2 * base.bias)
     assert torch.equal(IA3(base, feed_forward=True).merged().bias, base.bias)
-
-
-# -- Counts of real models ---------------------------------------------------------------------------------------------
-
-
-def count(model):
-    return sum(p.numel() for p in trained(model).values())
-
-
-def minilm():
-    with torch.device("meta"):
-        return BertModel(
-            BertConfig(
-                hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, vocab_size=30522
-            )
-        )
-
-
-def test_counts_of_minilm():
-    assert count(inject(minilm(), {r".*\.(query|value)": lambda b: OFT(b, 32)})) == 71_424
-    assert count(inject(minilm(), {r".*\.(key|value|intermediate\.dense)": IA3})) == 13_824
-
-
-def test_count_of_mt0_large():
-    config = MT5Config(
-        d_model=1024, d_ff=2816, num_layers=24, num_heads=16, d_kv=64, vocab_size=250112, feed_forward_proj="gated-gelu"
-    )
-    with torch.device("meta"):
-        model = MT5ForConditionalGeneration(config)
-    assert count(inject(model, {r".*\.(k|v|wi_1)": IA3})) == 282_624

@@ -14,13 +14,12 @@ import torch.nn.functional as F
 from hosts import batch, host, stir
 from peft_twin import Twin, peft
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel, BloomConfig, BloomModel
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from peft_from_scratch import (
     Replaced,
     adapter_state,
     adapters,
-    bitfit,
     full,
     inject,
     load_adapter,
@@ -622,30 +621,3 @@ def test_top_k_refuses(settings, words):
 def test_top_k_without_a_stack():
     with pytest.raises(ValueError, match="no list of like layers"):
         top_k(net(), 1)
-
-
-# -- Counts of real models ---------------------------------------------------------------------------------------------
-
-
-def minilm():
-    with torch.device("meta"):
-        return BertModel(
-            BertConfig(
-                hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, vocab_size=30522
-            )
-        )
-
-
-def test_counts_of_minilm():
-    assert count(ln_tuning(minilm())) == 9_984
-    assert count(bitfit(minilm())) == 26_112
-    assert count(top_k(minilm(), 1, head="pooler")) == 1_922_304
-    assert count(inject(minilm(), {r".*\.(query|value)": lambda b: SHiRA(b, 8)})) == 73_728
-    assert count(inject(minilm(), {r".*\.(query|value)": SuperTuning})) == 12 * 1_474
-    assert count(inject(minilm(), {r".*\.(query|value)": lambda b: OSF(b, 192)})) == 12 * 192 * 769
-
-
-def test_count_of_bloomz_560m():
-    with torch.device("meta"):
-        model = BloomModel(BloomConfig(hidden_size=1024, n_layer=24, n_head=16, vocab_size=250880))
-    assert count(ln_tuning(model, norms="(?!word_embeddings).*")) == 100_352

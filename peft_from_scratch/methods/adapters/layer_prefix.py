@@ -98,4 +98,7 @@ def prefix_in(cache: Any, attention: nn.Module) -> Any:
 def attentions(model: nn.Module, found: list[Block]) -> dict[str, Block]:
     """The sites of the attentions that read a cache, in order: those of a decoder, where there is an encoder too."""
     inside = set(caching_body(model).modules())
-    return {b.site(b.places.query_value[0].rpartition(".")[0]): b for b in found if b.norm in inside}
+    cached = [b for b in found if b.norm in inside]
+    if not all(b.places.query_value for b in cached):
+        raise ValueError("a prefix needs to know the attention: name its query and value matrices in the places")
+    return {b.site(b.places.query_value[0].rpartition(".")[0]): b for b in cached}

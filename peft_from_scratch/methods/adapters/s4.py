@@ -72,7 +72,8 @@ def s4(
         raise ValueError(f"unknown strategies {sorted(wrong)}: A (adapter), L (LoRA), B (biases) or P (prefix)")
     found = blocks(model, places)
     budget = sum(p.numel() for p in model.parameters()) // (200 * len(found)) if budget is None else budget
-    cached, lengths = set(attentions(model, found).values()), []
+    cached = set(attentions(model, found).values() if "P" in "".join(strategies) else ())
+    lengths = []
     chosen: Targets = {}
     for block, letters in grouped(found, strategies, pattern):
         letters = letters if block in cached else letters.replace("P", "")

@@ -51,8 +51,8 @@ class FRoD(Adapter):
     def replaced(self, x: Shaped[Tensor, "*batch d_in"]) -> Shaped[Tensor, "*batch d_out"]:
         """U (diag(λ) + S) Vᵀ x + b: it takes the place of W x + b."""
         z = F.linear(x.to(self.lam.dtype), self.basis.V.T)
-        y = F.linear(F.linear(z, self.core()), self.U)
-        return (y if self.base.bias is None else y + self.base.bias).to(x.dtype)
+        b = None if self.base.bias is None else self.base.bias.to(z.dtype)
+        return F.linear(F.linear(z, self.core()), self.U, b).to(x.dtype)
 
     def merged(self) -> nn.Module:
         return with_weight(self.base, self.U @ self.core() @ self.basis.V.T)

@@ -22,6 +22,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
@@ -76,17 +77,22 @@ class LoRA(Adapter):
 
     def learned(self, x: Shaped[Tensor, "..."]) -> Float[Tensor, "..."]:
         """What the adapter adds to the output: s (B A - B0 A0) x + s b."""
-        BAx = up(self.base, down(self.base, x, self.A), self.B)
-        if self.A0 is not None:
-            BAx = BAx - up(self.base, down(self.base, x, self.A0), self.B0)
+        A, B = self.factors()
+        BAx = up(self.base, down(self.base, x, A), B)
         if self.b is not None:
             BAx = BAx + along_features(self.base, self.b)
         return self.scale * BAx
 
     def change(self) -> Float[Tensor, "d_out d_in"]:
         """What has been learned: s (B A - B0 A0)."""
-        BA = self.B @ self.A if self.A0 is None else self.B @ self.A - self.B0 @ self.A0
-        return self.scale * BA
+        A, B = self.factors()
+        return self.scale * B @ A
+
+    def factors(self) -> tuple[Float[Tensor, "k d_in"], Float[Tensor, "d_out k"]]:
+        """A and B; with a start, those of (B - B0) A + B0 (A - A0) = B A - B0 A0: one product, and 0 at the start."""
+        if self.A0 is None:
+            return self.A, self.B
+        return torch.cat((self.A, self.A - self.A0)), torch.cat((self.B - self.B0, self.B0), 1)
 
     def merged(self) -> nn.Module:
         new = with_weight(self.base, weight_of(self.base) + self.change())

@@ -39,9 +39,9 @@ class RoAd(Adapter):
     def rotate(self, y: Float[Tensor, "*n d_out"]) -> Float[Tensor, "*n d_out"]:
         """R y, features last: the first and the second half of a group are rotated against each other."""
         c, s = (self.alpha * self.theta.cos())[:, 0], (self.alpha * self.theta.sin())[:, -1]
-        halves = y.to(c.dtype).unflatten(-1, (-1, 2, self.group_size // 2))
-        first, second = halves.unbind(-2)
-        return (c * halves + s * torch.stack((-second, first), -2)).flatten(-3)
+        c, s = c.expand(-1, 2, -1).flatten(), torch.cat((-s[:, :1], s[:, -1:]), 1).flatten()  # a number a feature
+        y = y.to(c.dtype)
+        return c * y + s * y.unflatten(-1, (-1, 2, self.group_size // 2)).flip(-2).flatten(-3)
 
     def forward(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         y = self.base(x)
