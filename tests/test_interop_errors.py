@@ -1,16 +1,19 @@
 """Configs alone, and checkpoints that do not fit: one clear sentence, and the model as it was."""
 
+import dataclasses
 import json
 import warnings
 
 import pytest
 import torch
 from hosts import host, stir
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
 from test_interop import CASES, apart, lively, of, peft, theirs_of
 
 from peft_from_scratch import LoRA, Replaced, adapters, inject, switch, trained
 from peft_from_scratch.interop import KINDS, from_peft_config, load_peft, save_peft
+from peft_from_scratch.interop.config import ABOUT, COMMON
 from peft_from_scratch.methods.lowrank.delora import DeLoRA
 from peft_from_scratch.methods.lowrank.kasa import KaSA
 from peft_from_scratch.methods.lowrank.krona import KronA
@@ -78,8 +81,8 @@ def refused(folder, words, error=ValueError):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        (dict(peft_type="PROMPT_TUNING"), "PROMPT_TUNING.*these can: ADALORA, .*WAVEFT"),
-        (dict(peft_type="ADAMSS"), "cluster"),
+        (dict(peft_type="FROM_THE_FUTURE"), "FROM_THE_FUTURE.*these can: ADALORA, .*XLORA"),
+        (dict(peft_type="PROMPT_TUNING"), "PROMPT_TUNING: this package has nothing for .*lora_alpha=8"),
         (dict(peft_type=None), "these can"),
         (dict(target_modules=None), "no target_modules"),
         (dict(target_modules=["nowhere"]), "name no module of this model"),
@@ -261,10 +264,18 @@ def test_starts_that_look_at_data_need_their_checkpoint():
     )
 
 
-def test_every_weight_type_of_peft_is_here_but_those_with_a_reason():
-    """What is left: soft prompts and the like, and AdaMSS."""
-    from peft import PeftType
+def test_every_type_of_peft_is_here():
+    assert {t.value for t in peft.PeftType} == set(KINDS)
 
-    soft = "ADAPTION_PROMPT CARTRIDGE CPT MULTITASK_PROMPT_TUNING P_TUNING PREFIX_TUNING PROMPT_TUNING SHADOW"
-    others = set(soft.split())
-    assert {t.value for t in PeftType} - others - {"ADAMSS"} == set(KINDS)
+
+@pytest.mark.parametrize("peft_type", sorted(KINDS))
+def test_every_field_of_peft_is_known(peft_type):
+    """Honoured, or said to change nothing, or refused by name; and biases train where peft has a word for it."""
+    make, kind = PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(peft_type)], KINDS[peft_type]
+    theirs = {f.name for f in dataclasses.fields(make)}
+    known = {*COMMON, *ABOUT, *kind.fields, *kind.patterns.values(), *kind.harmless, *kind.refused}
+    assert theirs <= known | ({"trainable_token_indices"} if kind.trains_tokens else set())
+    assert ("bias" in theirs) == bool(kind.bias_only)
+    defaults = {f.name: f.default for f in dataclasses.fields(make) if f.default is not dataclasses.MISSING}
+    plain = {name: getattr(value, "value", value) for name, value in defaults.items()}
+    assert {k: v for k, v in kind.fields.items() if k in plain and v != plain[k] and (v or plain[k])} == {}

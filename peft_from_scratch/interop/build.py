@@ -35,7 +35,7 @@ def built(plan: Plan, name: str) -> Made:
     known = {a.name for _, a in adapters(model)}
     if name in known:
         raise ValueError(f"the model already has adapters called {name!r}: remove them first, or give name=")
-    check_own_weights(model, [*plan.sites, *plan.whole])
+    check_own_weights(model, [site for site in (*plan.sites, *plan.whole) if site])
     made = _adapters(model, _factories(plan))
     whole = {site: Replaced(named(model)[site]) for site in plan.whole}
     tokens = {site: (TrainableTokens(named(model)[site], rows), list(rows)) for site, rows in plan.tokens.items()}

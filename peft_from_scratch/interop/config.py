@@ -47,6 +47,8 @@ def checked(kind: Kind, given: dict, directory: Path | None = None) -> dict:
         raise ValueError(
             f"{kind.peft_type}: this package has nothing for {said}, and leaving it out would change the result"
         )
+    if not kind.bias_only and given.get("bias", "none") not in ("none", None):
+        raise ValueError(f"{kind.peft_type}: bias={given['bias']!r}, and this type trains no biases of the base")
     unknown = sorted(refused.keys() - set(kind.refused))
     if unknown:
         warnings.warn(

@@ -7,8 +7,6 @@ from .build import Made
 from .kind import Link, Links
 from .match import named
 
-ROOT = "base_model.model."
-
 
 def expected(made: Made, saving: bool = False) -> Links:
     """Every tensor by its name in the file."""
@@ -20,16 +18,17 @@ def expected(made: Made, saving: bool = False) -> Links:
             )
     of_site, whole = (kind.saved, kind.whole_saved) if saving else (None, None)
     of_site, whole = of_site or kind.tensors, whole or kind.whole
-    links = {f"{ROOT}{site}.{key}": link for site, a in made.adapters.items() for key, link in of_site(a).items()}
-    links |= {f"base_model.{key}": link for key, link in whole(made.adapters).items()}
+    root = kind.root
+    links = {f"{root}{site}.{key}": link for site, a in made.adapters.items() for key, link in of_site(a).items()}
+    links |= {f"{kind.whole_root}{key}": link for key, link in whole(made.adapters).items()}
     for site, a in made.whole.items():
-        links |= {f"{ROOT}{site}.{key}": Link(t) for key, t in a.trained.state_dict(keep_vars=True).items()}
+        links |= {f"{root}{site}.{key}": Link(t) for key, t in a.trained.state_dict(keep_vars=True).items()}
     middle = "" if kind.peft_type == "TRAINABLE_TOKENS" else "token_adapter."
     for site, (a, order) in made.tokens.items():
-        links[f"{ROOT}{site}.{middle}trainable_tokens_delta"] = _rows(a.rows.weight, order)
+        links[f"{root}{site}.{middle}trainable_tokens_delta"] = _rows(a.rows.weight, order)
     for key, p in made.biases.items():
         site = key.removesuffix(".bias")
-        links[f"{ROOT}{site}.base_layer.bias" if site in made.adapters else f"{ROOT}{key}"] = Link(p)
+        links[f"{root}{site}.base_layer.bias" if site in made.adapters else f"{root}{key}"] = Link(p)
     return links
 
 
@@ -45,8 +44,8 @@ def normal(model: nn.Module, made: Made, links: Links, state: dict[str, Tensor])
     state = made.kind.normal(made.config, made.adapters, state)
     if made.tokens:  # peft may repeat the rows for each module that is tied to the embedding
         state = {k: t for k, t in state.items() if k in links or not _same_rows(links, k, t, state)}
-    modules = named(model)
-    return {k: t for k, t in state.items() if k in links or not _is_of_base(modules, k, t)}
+    modules, root = named(model), made.kind.root
+    return {k: t for k, t in state.items() if k in links or not _is_of_base(modules, k, k.removeprefix(root), t)}
 
 
 def _same_rows(links: Links, key: str, t: Tensor, state: dict[str, Tensor]) -> bool:
@@ -54,9 +53,9 @@ def _same_rows(links: Links, key: str, t: Tensor, state: dict[str, Tensor]) -> b
     return key.endswith("trainable_tokens_delta") and any(t.shape == o.shape and torch.equal(t, o) for o in own)
 
 
-def _is_of_base(modules: dict[str, nn.Module], key: str, t: Tensor) -> bool:
+def _is_of_base(modules: dict[str, nn.Module], key: str, name: str, t: Tensor) -> bool:
     """Whether it is a weight of the base, as peft adds of embeddings and heads; ValueError if it is another one."""
-    site, _, leaf = key.removeprefix(ROOT).replace(".base_layer.", ".").rpartition(".")
+    site, _, leaf = name.replace(".base_layer.", ".").rpartition(".")
     base = getattr(modules.get(site), leaf, None)
     if not isinstance(base, nn.Parameter):
         return False

@@ -54,9 +54,13 @@ class Kind:
     saved: Callable[[Adapter], Links] | None = None  # where what is written is not what is read
     whole_saved: Callable[[dict[str, Adapter]], Links] | None = None
     normal: Callable[[dict, dict, dict], dict] = lambda config, made, state: state  # older or shorter forms of a state
+    differs: Callable[[nn.Module, dict], str] = lambda model, made: ""  # why peft would compute something else, if so
     settle: Callable[[Adapter], None] = lambda adapter: None  # after the tensors are in
     needs_weights: Callable[[dict], str] = lambda config: ""  # why a config alone is not enough
     find: Callable[[nn.Module, dict], list[str]] | None = None  # the sites, where target_modules does not say them
+    root: str = "base_model.model."  # before the site in a tensor's name in the file
+    whole_root: str = "base_model."  # before the names that `whole` gives
+    by_task: bool = False  # peft runs it only under a task, and keeps the task's head in the file
     parts: Callable[[dict[str, Adapter]], list[dict]] | None = None  # checkpoints of their own, written beside
     trains_tokens: bool = False  # has trainable_token_indices
     bias_only: str = ""  # its word for training the biases of the adapted layers; empty: it trains none

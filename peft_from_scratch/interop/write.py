@@ -14,9 +14,8 @@ from .build import Made
 from .config import COMMON
 from .kind import Kind
 from .match import by_pattern, check_own_weights, exactly, named, targeted
+from .task import kept, task_of
 from .types import KINDS
-
-TASKS = {"ForCausalLM": "CAUSAL_LM", "LMHeadModel": "CAUSAL_LM", "ForConditionalGeneration": "SEQ_2_SEQ_LM"}
 
 
 def described(model: nn.Module, name: str | None) -> Made:
@@ -35,6 +34,9 @@ def described(model: nn.Module, name: str | None) -> Made:
         whole = {site: a for site, a in whole.items() if site not in own}
     rows = {site: (a, a.tokens.tolist()) for site, a in tokens.items() if isinstance(a.base, nn.Embedding)}
     tied = {site: a for site, a in tokens.items() if site not in rows}
+    whole = kept(model, kind) | whole
+    if why := kind.differs(model, own):
+        raise ValueError(f"peft's {kind.peft_type} {why}")
     return Made(kind, {}, own, whole, rows, tied, _biases(model, own))
 
 
@@ -68,14 +70,17 @@ def config_of(model: nn.Module, made: Made) -> dict:
     kind, base = made.kind, getattr(getattr(plain(model), "config", None), "_name_or_path", "")
     config = {
         "peft_type": kind.peft_type,
-        "task_type": _task(model),
+        "task_type": task_of(model, kind),
         "inference_mode": True,
         "base_model_name_or_path": None if os.path.isabs(base) else base or None,  # a folder here is none elsewhere
     }
     if kind.peft_type == "TRAINABLE_TOKENS":
         return config | _token_fields(made)
     config |= _settings(made) | kind.whole_settings(made.adapters)  # a type may name its targets itself
-    config["modules_to_save"] = sorted(made.whole) or None
+    if made.whole:
+        config["modules_to_save"] = sorted(made.whole)
+        if "modules_to_save" in kind.refused:
+            raise ValueError(f"peft's {kind.peft_type} trains no whole modules beside: use save_adapter")
     if kind.bias_only:
         config["bias"] = _bias(model, made)
     elif made.biases:
@@ -86,17 +91,9 @@ def config_of(model: nn.Module, made: Made) -> dict:
         if not kind.conv1d:
             raise ValueError(f"peft's {kind.peft_type} does not adapt GPT-2's Conv1D: use save_adapter")
         config["fan_in_fan_out"] = True
-    return (
-        config
-        if "target_modules" in config
-        else config | {"target_modules": _targets(model, list(made.adapters), config)}
-    )
-
-
-def _task(model: nn.Module) -> str | None:
-    """The task, where peft would add nothing of its own to the modules that it saves."""
-    name = type(plain(model)).__name__
-    return next((task for end, task in TASKS.items() if name.endswith(end)), None)
+    if kind.find is None and "target_modules" not in config:
+        config["target_modules"] = _targets(model, list(made.adapters), config)
+    return config
 
 
 def _token_fields(made: Made) -> dict:

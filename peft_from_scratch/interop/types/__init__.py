@@ -4,12 +4,18 @@ from ..kind import Kind
 from . import (
     activations,
     adalora,
+    adamss,
+    adaption,
+    cpt,
     families,
     lora,
+    prefixes,
     products,
     projections,
+    prompts,
     rotation,
     selective,
+    shadow,
     subspaces,
     transform,
     vectors,
@@ -19,21 +25,24 @@ from . import (
 PAGES = (
     activations,
     adalora,
+    adamss,
+    adaption,
+    cpt,
     families,
     lora,
+    prefixes,
     products,
     projections,
+    prompts,
     rotation,
     selective,
+    shadow,
     subspaces,
     transform,
     vectors,
     xlora,
 )
 KINDS: dict[str, Kind] = {kind.peft_type: kind for page in PAGES for kind in page.KINDS}
-NOT_HERE = {
-    "ADAMSS": "its files do not hold which output belongs to which cluster",
-}
 
 
 def kind_of(config: dict) -> Kind:
@@ -41,6 +50,5 @@ def kind_of(config: dict) -> Kind:
     given = config.get("peft_type")
     name = str(getattr(given, "value", given)).upper()
     if name not in KINDS:
-        why = f" ({NOT_HERE[name]})" if name in NOT_HERE else ""
-        raise ValueError(f"peft_type {given!r} cannot be read here{why}; these can: {', '.join(sorted(KINDS))}")
+        raise ValueError(f"peft_type {given!r} cannot be read here; these can: {', '.join(sorted(KINDS))}")
     return KINDS[name]

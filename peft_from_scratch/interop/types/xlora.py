@@ -107,7 +107,6 @@ def gate_settings(made: dict[str, Adapter]) -> dict:
         "top_k_lora": head.top_k,
         "scaling_pass_value": body.first_pass,
         "use_trainable_adapters": isinstance(site.A, nn.Parameter),
-        "target_modules": None,
     }
 
 
