@@ -4,13 +4,17 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: learn demo test lint fetch clean
+.PHONY: learn demo compare test lint fetch clean
 
 learn: $(VENV)/learn  ## JupyterLab at the first lesson
 	$(VENV)/bin/jupyter lab $(JUPYTER_FLAGS) notebooks/00_start_here.ipynb
 
 demo: $(VENV)/learn  ## full fine-tuning beside LoRA on a real model: one table, one figure
 	$(PY) -m peft_from_scratch demo
+
+compare: $(VENV)/learn  ## fifteen methods beside full fine-tuning, two seeds, at rates that were searched before; a report
+	$(PY) -m peft_from_scratch compare --budget small
+	$(PY) -m peft_from_scratch compare report --results outputs/compare
 
 fetch: $(VENV)/learn  ## download all models and data now, for a room without a network
 	$(PY) -m peft_from_scratch fetch

@@ -5,6 +5,7 @@ import importlib
 import sys
 
 COMMANDS = {
+    "compare": ("peft_from_scratch.compare.cli", "methods against full fine-tuning: run a table, report on it"),
     "demo": ("peft_from_scratch.demo", "fine-tune a real model in full, head only, by BitFit and by LoRA"),
     "fetch": ("peft_from_scratch.fetch", "download models and data into the cache, each checked by its hash"),
     "methods": ("peft_from_scratch.methods.table", "all methods: paper, what they train, oracle, page"),

@@ -11,48 +11,34 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import nn
-
-from .adapt import inject
-from .adapter import Replaced
-from .compare.laboratory import Laboratory, Method
+from .compare.contestants import CONTESTANTS
+from .compare.laboratory import Laboratory
+from .compare.provenance import device_slug
+from .compare.rates import half_decade
+from .compare.store import Store
+from .compare.sweep import Plan, sweep
+from .compare.tasks import TASKS, Task
 from .course.budget import budget
-from .measure.intervals import bootstrap, paired
-from .methods.lowrank.lora import LoRA
-from .methods.selective.bitfit import bitfit
-from .methods.selective.full import full
-from .methods.selective.head import head_only
+from .measure.intervals import as_scores, bootstrap, paired
 from .plots import comparison, percent
 
-HEAD = "classifier|score"
-
-
-def lora(model: nn.Module) -> nn.Module:
-    """Rank 8 around query and value, as in the paper; the head trains in full."""
-    return inject(model, {r".*\.(query|value)": LoRA, HEAD: Replaced})
-
-
-METHODS: dict[str, Method] = {
-    "full": full,
-    "head only": lambda model: head_only(model, HEAD),
-    "BitFit": lambda model: bitfit(model, HEAD),
-    "LoRA": lora,
-}
 # The best of a half-decade grid on dev (`demo --tune`); results/demo_tuning.jsonl holds the grid.
-RATES = {"full": 1e-4, "head only": 1e-1, "BitFit": 10**-2.5, "LoRA": 10**-2.5}
-GRID = [10 ** (k / 2) for k in range(-10, 3)]  # 1e-5, 3.2e-5, 1e-4, ... 10
+RATES = {"full": half_decade(-8), "head only": half_decade(-2), "BitFit": half_decade(-5), "LoRA": half_decade(-5)}
+METHODS = [CONTESTANTS[name] for name in RATES]
 
 
 def compare(lab: Laboratory, seeds: list[int]) -> list[dict]:
     """One row a method: scores with intervals, and costs, absolute (n_...) and relative to full fine-tuning."""
     rows = []
     for method in METHODS:
-        runs = [lab.run(method, seed, RATES[method], "test") for seed in seeds]
-        correct = torch.tensor([[c == "1" for c in run.correct] for run in runs])
-        row = {"method": method, "seeds": [run.accuracy for run in runs], "accuracy": bootstrap(correct)}
-        row |= {key: sum(getattr(run, key) for run in runs) / len(runs) for key in ("log_loss", "seconds")}
-        rows.append(row | {"correct": correct} | {f"n_{key}": value for key, value in lab.costs(method).items()})
+        runs = [lab.run(method, seed, RATES[method.name], "test") for seed in seeds]
+        correct = as_scores([run.items for run in runs])
+        row = {"method": method.name, "seeds": [run.metrics["accuracy"] for run in runs]}
+        row |= {"accuracy": bootstrap(correct), "correct": correct}
+        row |= {"log_loss": sum(run.metrics["log_loss"] for run in runs) / len(runs)}
+        row |= {"seconds": sum(run.seconds for run in runs) / len(runs)}
+        costs = lab.costs(method)
+        rows.append(row | {f"n_{key}": costs[key] for key in ("numbers", "total", "memory", "flops", "file")})
     first = rows[0]
     for row in rows:
         row["difference"] = paired(row["correct"], first["correct"])
@@ -82,18 +68,9 @@ def table(rows: list[dict]) -> str:
     return "\n".join("  ".join(map(str.rjust, line, wide)) for line in lines)
 
 
-def tune(lab: Laboratory, seed: int = 0) -> None:
+def tune(lab: Laboratory) -> None:
     """Each method over the same half-decade grid on dev, extended until the best is not at an edge."""
-    for method in METHODS:
-        tried = {lr: lab.run(method, seed, lr, "dev") for lr in GRID[2:5]}
-        while (best := min(tried, key=lambda lr: tried[lr].log_loss)) in (min(tried), max(tried)):
-            place = GRID.index(best) + (1 if best == max(tried) else -1)
-            if not 0 <= place < len(GRID):
-                break
-            tried[GRID[place]] = lab.run(method, seed, GRID[place], "dev")
-        for lr in sorted(tried):
-            found, mark = tried[lr], " <- best" if lr == best else ""
-            print(f"{method:10s} {lr:.1e}  dev accuracy {found.accuracy:.3f}  log-loss {found.log_loss:.3f}{mark}")
+    sweep(lab, [Plan(method, seeds=()) for method in METHODS])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,11 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    plan = budget()
-    if plan.mode != "ci":  # the rates were searched for this model; a GPU makes it faster, not larger
-        plan = replace(plan, model="minilm", data="reviews", train_size=2000, batch_size=16, max_length=64)
-    lab = Laboratory(METHODS, plan, args.epochs, args.out)
-    print(f"{lab.setting}; {args.seeds} seeds; runs are kept in {lab.kept}", flush=True)
+    # the rates were searched for this model; a GPU makes it faster, not larger
+    task: Task = replace(TASKS["sentiment"].on(budget()), epochs=args.epochs)
+    device = device_slug(task.device)
+    lab = Laboratory(task.bench(), Store(args.out, device, "demo"), device, show=True, dev_too=False)
+    print(f"{lab.setting}; {args.seeds} seeds; runs are kept in {lab.store.path}", flush=True)
     if args.tune:
         tune(lab)
         return 0

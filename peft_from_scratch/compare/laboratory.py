@@ -1,108 +1,132 @@
-"""Train a method, score it, keep the run: one JSON line each, so that a sweep that was stopped goes on."""
+"""One run: train a method with one seed at one rate, score it, keep the line. What it costs, counted once."""
 
-import json
-import platform
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
+import time
+import traceback
+from dataclasses import asdict
+from math import isfinite
 
 import torch
-from torch import nn
 
-from ..assets import find_asset
-from ..course.budget import Budget
-from ..data import batches, encode, load_data
-from ..measure import adapter_bytes, count, saved_bytes, static_bytes, step_flops
-from ..models import load
-from ..train import evaluate, fit
+from ..train import TrainingDiverged, fit
+from .bench import Baseline, Bench, Score
+from .contestants import Contestant
+from .costs import exact_costs
+from .provenance import provenance
+from .runs import NAMES, Run
+from .store import Store
 
-Method = Callable[[nn.Module], nn.Module]
-KNOWN = ("minilm", "smollm2", "reviews", "imdb", "spam")  # models and data that come as wheels
-
-
-@dataclass
-class Run:
-    """One method trained with one seed: `correct` is a string of 0 and 1 in the order of the test split."""
-
-    method: str
-    seed: int
-    lr: float
-    split: str
-    accuracy: float
-    log_loss: float
-    seconds: float
-    steps: int
-    setting: str
-    made_with: str
-    correct: str
+REFUSALS = (ValueError, TypeError, NotImplementedError)  # how methods say that a model is not for them
 
 
 class Laboratory:
-    """The data, encoded once, and the runs that were made with it, kept one JSON line each: a stopped demo goes on."""
+    """A bench, and the store with the runs that were made on it. A run that is in the store is not made again."""
 
-    def __init__(self, methods: dict[str, Method], plan: Budget, epochs: int, out: Path):
-        self.methods, self.plan, self.epochs = methods, plan, epochs
-        out.mkdir(parents=True, exist_ok=True)
-        model, tokenizer = load(plan.model)
-        data = load_data(plan.data)
-        self.pad = tokenizer.pad_token_id
-        self.sets = {s: encode(data[s], tokenizer, plan.max_length) for s in ("train", "dev", "test")}
-        self.sets["train"] = self.sets["train"][: plan.train_size]
-        self.kept = out / "runs.jsonl"
-        self.setting = f"{plan.model}, {plan.data}, {len(self.sets['train'])} x {epochs}, batch {plan.batch_size}"
-        self.setting += f", {plan.max_length} tokens, {plan.device} {plan.amp}"
+    def __init__(self, bench: Bench, store: Store, device: str = "cpu", show: bool = False, dev_too: bool = True):
+        self.bench, self.store, self.show, self.dev_too = bench, store, show, dev_too
+        self.setting = bench.task.setting
+        self.made_with = provenance(bench.task.model, bench.task.data, device)
 
     def runs(self) -> list[Run]:
-        """The finished runs of this setting; a line that was cut short is passed over."""
-        found = []
-        for line in self.kept.read_text().splitlines() if self.kept.exists() else []:
-            try:
-                found.append(Run(**json.loads(line)))
-            except (ValueError, TypeError):
-                continue
-        return [run for run in found if run.setting == self.setting]
+        """The finished runs of this setting."""
+        lines = [line for line in self.store.lines() if line.get("kind") == "run" and NAMES <= line.keys()]
+        return [Run(**{k: line[k] for k in NAMES}) for line in lines if line["setting"] == self.setting]
 
-    def run(self, method: str, seed: int, lr: float, split: str) -> Run:
-        """Train and score, unless that has been done."""
-        for done in self.runs():
-            if (done.method, done.seed, done.lr, done.split) == (method, seed, lr, split):
-                return done
-        plan = self.plan
-        torch.manual_seed(seed)  # the adapters' start
-        model = self.methods[method](load(plan.model, seed=seed)[0])
-        history = fit(
-            model,
-            lambda epoch: batches(self.sets["train"], plan.batch_size, self.pad, shuffle_seed=1000 * seed + epoch),
-            lr=lr, epochs=self.epochs, seed=seed, device=plan.device, amp=plan.amp, label=f"{method}, seed {seed}",
-        )  # fmt: skip
-        score = evaluate(model, batches(self.sets[split], 64, self.pad))
-        bits = "".join(str(int(c)) for c in score.correct)
-        figures = (score.accuracy, score.log_loss, history.seconds, history.steps)
-        run = Run(method, seed, lr, split, *figures, self.setting, made_with(plan), bits)
-        cut = self.kept.exists() and not self.kept.read_text().endswith("\n")  # a write that was stopped half way
-        with self.kept.open("a") as f:
-            f.write("\n" * cut + json.dumps(asdict(run)) + "\n")
+    def run(self, contestant: Contestant, seed: int, lr: float, split: str) -> Run:
+        """Train and score, unless that has been done. On test the same model is scored on dev as well (dev_...), if
+        `dev_too`: to choose among methods without having looked at test."""
+        found = [run for run in self.runs() if run.key == (contestant.name, seed, lr, split)]
+        return found[0] if found else self._keep(self._attempt(contestant, seed, lr, split))
+
+    def baseline(self, baseline: Baseline) -> Run:
+        """A row without training, unless it is there."""
+        found = [run for run in self.runs() if run.key == (baseline.name, 0, 0.0, "test")]
+        if found:
+            return found[0]
+        begin, run = time.monotonic(), self._blank(baseline.name, baseline.family, 0, 0.0, "test")
+        self._fill(run, baseline.score())
+        run.note, run.seconds = baseline.note, time.monotonic() - begin
+        return self._keep(run)
+
+    def labels(self) -> str:
+        """The test items' classes, kept once as a line of their own ("" for language): balanced accuracy needs them."""
+        found = [ln for ln in self.store.lines() if ln.get("kind") == "task" and ln["setting"] == self.setting]
+        if not found:
+            task, told = self.bench.task.name, self.bench.labels("test")
+            found = [{"kind": "task", "task": task, "setting": self.setting, "labels": "".join(map(str, told))}]
+            self.store.add(found[0])
+        return found[0]["labels"]
+
+    def costs(self, contestant: Contestant) -> dict:
+        """What one training step costs, exactly: a batch of full length, attention written out in full."""
+        for line in self.store.lines():
+            if line.get("kind") == "cost" and (line["method"], line["setting"]) == (contestant.name, self.setting):
+                return line
+        line = {"kind": "cost", "task": self.bench.task.name, "method": contestant.name, "setting": self.setting}
+        line |= {"note": "", "provenance": self.made_with}
+        try:
+            line |= exact_costs(contestant, self.bench)
+        except Exception as error:  # the row stays, without its costs
+            line["note"] = first_line(error)
+        self.store.add(line)
+        return line
+
+    def _attempt(self, contestant: Contestant, seed: int, lr: float, split: str) -> Run:
+        run = self._blank(contestant.name, contestant.family, seed, lr, split)
+        run.note = contestant.note
+        try:
+            self._train(run, contestant)
+        except TrainingDiverged as error:
+            run.status, run.note = "nan", str(error)
+        except REFUSALS as error:
+            run.status, run.note = "cannot", first_line(error)
+        except Exception as error:  # one row must not end a night's sweep: the line says what happened
+            run.status, run.note = "memory" if out_of_memory(error) else "cannot", first_line(error)
+            if run.status == "cannot":
+                traceback.print_exc()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         return run
 
-    def costs(self, method: str) -> dict[str, float]:
-        """What one training step costs, exactly: 16 texts of full length, attention written out in full."""
-        plain = load(self.plan.model, attn_implementation="eager")[0]
-        total, length = sum(p.numel() for p in plain.parameters()), self.plan.max_length
-        ids = torch.arange(16 * length).reshape(16, length) % (plain.config.vocab_size - 5) + 5
-        step = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.arange(16) % 2}
-        model = self.methods[method](plain)
-        return {
-            "numbers": count(model).trained,
-            "total": total,
-            "memory": static_bytes(model).total + saved_bytes(model, step),
-            "flops": step_flops(model, step),
-            "file": adapter_bytes(model),
-        }
+    def _train(self, run: Run, contestant: Contestant) -> None:
+        bench, order = self.bench, self.bench.order(run.seed)
+        torch.manual_seed(run.seed)  # the adapters' start
+        model = contestant.adapt(bench.model(run.seed), order(0) if contestant.examples else ())
+        model.to(bench.task.device)
+        steps = bench.task.epochs * len(order(0))
+        history = fit(
+            model, order, lr=run.lr, epochs=bench.task.epochs, seed=run.seed, device=bench.task.device,
+            amp=bench.task.amp, progress=self.show, label=f"{run.method}, seed {run.seed}",
+            **contestant.fit(model, steps),
+        )  # fmt: skip
+        run.seconds, run.steps = history.seconds, history.steps
+        if run.split == "test":
+            self._fill(run, bench.score(model, "test"))
+        if run.split == "test" and self.dev_too and run.done:
+            run.metrics |= {f"dev_{k}": v for k, v in bench.score(model, "dev").metrics.items()}
+        if run.split == "dev":
+            self._fill(run, Score(bench.score(model, "dev").metrics))  # a search needs no single items
+
+    def _blank(self, method: str, family: str, seed: int, lr: float, split: str) -> Run:
+        task = self.bench.task.name
+        return Run(task, method, family, seed, lr, split, "done", self.setting, provenance=self.made_with)
+
+    def _fill(self, run: Run, score: Score) -> None:
+        if not all(map(isfinite, score.metrics.values())):
+            run.status, run.note = "nan", "a score is not a finite number"
+            return
+        run.metrics, run.items, run.exact = score.metrics, score.items, score.exact
+
+    def _keep(self, run: Run) -> Run:
+        self.store.add(asdict(run))
+        return run
 
 
-def made_with(plan: Budget) -> str:
-    """What a figure depends on beside the setting: versions, and the wheels that model and data came in, by hash."""
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("peft-from-scratch", "torch", "transformers"))
-    wheels = [f"{name} {find_asset(name).sha256[:12]}" for name in (plan.model, plan.data) if name in KNOWN]
-    return ", ".join([libraries, *wheels, platform.machine()])
+def out_of_memory(error: BaseException) -> bool:
+    """torch has one class for a GPU and only words for the CPU."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+def first_line(error: BaseException) -> str:
+    words = (str(error).strip().splitlines() or [""])[0][:300]
+    return words if isinstance(error, REFUSALS) else f"{type(error).__name__}: {words}"

@@ -5,7 +5,7 @@ Chen et al. 2016, arXiv:1604.06174, section 4.
 
 Forward: run the block without a graph, keep x. Backward: run it again with a graph, from x, with the random numbers and
 the autocast of the first time (or dropout would drop others), go back through it, forget it. In GPT's block a is 17 x
-and the attention weights (Korthikanti et al. 2022, arXiv:2205.05198, equation 2). The price is one more forward pass:
+and the attention weights (Korthikanti et al. 2022, arXiv:2205.05198, section 4.1). The price is one more forward pass:
 of three thirds of a full training step (forward, gradients of inputs, of weights) it makes four; where the base is
 frozen and only adapters train, of two halves three.
 

@@ -1,0 +1,131 @@
+"""`python -m peft_from_scratch compare`: make the runs of a table, or (`report`, `claims`) read what was made."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from ..assets import AssetError, suggestion
+from ..course.budget import budget
+from .bench import Baseline
+from .contestants import CONTESTANTS, Contestant
+from .laboratory import Laboratory
+from .provenance import device_slug
+from .rates import known_rates
+from .store import Store
+from .sweep import Plan, sweep
+from .tasks import CLASSES, TASKS, Task
+
+COMMITTED = Path(__file__).resolve().parents[2] / "results" / "compare"
+BUDGETS = {  # seeds, passes over the data, whether rates are searched
+    "small": (2, 1, False),
+    "standard": (5, 1, True),
+    "full": (5, 3, True),
+}
+SMALL = (  # what `make compare` runs: every family, in under 25 minutes on two cores
+    "full", "head only", "BitFit", "LN-tuning", "SHiRA", "LoRA", "LoRA all-linear", "DoRA", "AdaLoRA", "VeRA", "OFT",
+    "(IA)³", "LoReFT", "Pfeiffer", "prompt",
+)  # fmt: skip
+FEW = ("full", "head only", "BitFit", "LoRA", "(IA)³", "Pfeiffer")  # the low-data tables
+TEXT = ("full", "LN-tuning", "LoRA", "LoRA all-linear", "DoRA", "(IA)³", "Pfeiffer", "OFT", "prefix", "prompt")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("action", nargs="?", default="sweep", choices=("sweep", "report", "claims"), help="default: sweep")
+    add("--task", default="sentiment", help=f"{', '.join(TASKS)}; low for all of low-*; several with commas")
+    add("--model", help="another base than the task's own: minilm, smollm2, a folder, organisation/name")
+    add("--methods", default="", help="all, or names with commas; default: the budget's")
+    add("--seeds", type=int, help="runs of each method at its best rate")
+    add("--budget", default="standard", choices=BUDGETS, help="small: two seeds at known rates, no search")
+    add("--results", type=Path, default=Path("outputs/compare"), help="folder of the runs (default outputs/compare)")
+    add("--rates", type=Path, default=COMMITTED, help="folder of runs whose best rates the small budget uses")
+    add("--out", type=Path, help="folder of the report (default: that of the runs)")
+    add("--run", dest="run_missing", action="store_true", help="claims: make the runs that are missing, too")
+    add("--only", default="", help="claims: the names of some, with commas")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.action == "report":
+        from . import report
+
+        return report.run(args)
+    if args.action == "claims":
+        from . import claims
+
+        return claims.run(args)
+    try:
+        if args.seeds is not None and args.seeds < 1:
+            raise ValueError(f"--seeds is {args.seeds}: at least one run of each method is needed")
+        tasks = [chosen_task(name, args) for name in task_names(args.task)]
+        chosen = [(task, chosen_methods(task, args)) for task in tasks]
+        args.results.mkdir(parents=True, exist_ok=True)
+        for task, contestants in chosen:
+            run_task(task, contestants, args)
+    except (ValueError, AssetError, OSError) as error:
+        print(f"{error}. What was finished is kept in {args.results}, and the same command goes on from there")
+        return 2
+    print(f"done. The figures: python -m peft_from_scratch compare report --results {args.results}")
+    return 0
+
+
+def run_task(task: Task, contestants: list[Contestant], args: argparse.Namespace) -> None:
+    device = device_slug(task.device)
+    bench = task.bench()
+    lab = Laboratory(bench, Store(args.results, device, task.name), device)
+    count, _, searching = BUDGETS[args.budget]
+    seeds = range(args.seeds or count)
+    print(f"{task.name}: {lab.setting}; {len(contestants)} methods, {len(seeds)} seeds; runs in {lab.store.path}")
+    rates = {} if searching else rates_for(task, args.rates, device, lab)
+    plans = [Plan(c, seeds, rates.get(c.name, None if searching else c.lr)) for c in contestants]
+    lab.labels()
+    for baseline in bench.baselines():
+        make_baseline(lab, baseline)
+    sweep(lab, plans)
+    for contestant in contestants:
+        lab.costs(contestant)
+
+
+def make_baseline(lab: Laboratory, baseline: Baseline) -> None:
+    with lab.store.claim(lab.setting, baseline.name) as mine:
+        if mine:
+            found = lab.baseline(baseline)
+            print(f"{found.method}: " + "  ".join(f"{k} {v:.3f}" for k, v in found.metrics.items()), flush=True)
+
+
+def rates_for(task: Task, folder: Path, device: str, lab: Laboratory) -> dict[str, float]:
+    """The best rates that a finished search of this setting found, elsewhere or in this folder."""
+    if not (folder / device / f"{task.name}.jsonl").exists():
+        print(f"no rates of {task.name} on {device} in {folder}: each method runs at its first guess, not searched")
+        return {}
+    return known_rates(Laboratory(lab.bench, Store(folder, device, task.name), device).runs())
+
+
+def task_names(given: str) -> list[str]:
+    """Names with commas; `low` stands for all of low-*. ValueError for an unknown one."""
+    names = []
+    for name in given.split(","):
+        names += [known for known in TASKS if known.startswith("low-")] if name == "low" else [name]
+    for name in names:
+        if name not in TASKS:
+            raise ValueError(f"there is no task called {name!r}{suggestion(name, TASKS)}")
+    return names
+
+
+def chosen_task(name: str, args: argparse.Namespace) -> Task:
+    task = TASKS[name].on(budget())
+    epochs = task.epochs * BUDGETS[args.budget][1]
+    return replace(task, epochs=epochs, model=args.model or task.model)
+
+
+def chosen_methods(task: Task, args: argparse.Namespace) -> list[Contestant]:
+    """Those asked for; else the budget's for this kind of task. ValueError for an unknown name."""
+    if args.methods == "all":
+        return list(CONTESTANTS.values())
+    asked = [name.strip() for name in args.methods.split(",") if name.strip()]
+    usual = FEW if task.drawn else TEXT if task.kind != CLASSES else SMALL
+    everything = args.budget != "small" and task.kind == CLASSES and not task.drawn
+    names = asked or (CONTESTANTS if everything else usual)
+    for name in names:
+        if name not in CONTESTANTS:
+            raise ValueError(f"there is no method called {name!r}{suggestion(name, CONTESTANTS)}")
+    return [CONTESTANTS[name] for name in names]
