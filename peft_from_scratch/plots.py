@@ -9,6 +9,7 @@ import html
 import io
 
 import matplotlib
+import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -37,13 +38,17 @@ def show(fig: Figure, alt: str) -> None:
     except ImportError:
         print(alt)
         return
+    display({"text/html": as_html(fig, alt), "text/plain": alt}, raw=True)
+
+
+def as_html(fig: Figure, alt: str) -> str:
+    """The figure as HTML that needs no file, with its sentence as caption and alternative text."""
     png = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         fig.savefig(png, format="png", dpi=110)
     data, words = base64.b64encode(png.getvalue()).decode(), html.escape(alt)
     picture = f'<img alt="{words}" style="max-width:100%" src="data:image/png;base64,{data}">'
-    page = f'<figure style="margin:0">{picture}<figcaption>{words}</figcaption></figure>'
-    display({"text/html": page, "text/plain": alt}, raw=True)
+    return f'<figure style="margin:0">{picture}<figcaption>{words}</figcaption></figure>'
 
 
 def parameter_field(trained: int, total: int, label: str = "LoRA", ax: Axes | None = None) -> tuple[Figure, str]:
@@ -111,3 +116,112 @@ def percent(share: float) -> str:
     """A share in three figures or fewer: 100 %, 66.8 %, 0.33 %, 0.003 %."""
     digits = 0 if share > 0.995 else 1 if share > 0.05 else 2 if share > 0.0005 else 3
     return f"{100 * share:.{digits}f} %"
+
+
+def truncation(curve: dict) -> tuple[Figure, str]:
+    """Lesson 04: what the top ranks of a change hold (energy) and what they carry (accuracy), in per cent.
+
+    `curve` has ranks, energy and accuracy (lists of one length), full and dropped (accuracies: the whole change; all
+    but its top 8 ranks).
+    """
+    fig, (left, right) = figure(9.5, 3.4, 2, width_ratios=[2, 1])
+    at, energy, accuracy = range(len(curve["ranks"])), curve["energy"], curve["accuracy"]
+    left.plot(at, energy, "o--", color=COLOURS["full"], label="energy of the change")
+    left.plot(at, accuracy, "D-", color=COLOURS["LoRA"], label="test accuracy")
+    left.set(xticks=at, xticklabels=curve["ranks"], xlabel="ranks kept of every matrix", ylabel="%", ylim=(0, 104))
+    left.legend(frameon=False, labelcolor=GREY, loc="lower right")
+    bars = {"none": accuracy[0], "top 2": accuracy[curve["ranks"].index(2)], "all but\ntop 8": curve["dropped"]}
+    bars["all"] = curve["full"]
+    right.bar(bars.keys(), bars.values(), color=[FAINT, COLOURS["LoRA"], OTHER, COLOURS["full"]])
+    for x, value in enumerate(bars.values()):
+        right.annotate(f"{value:.1f}", (x, value), (0, 3), textcoords="offset points", ha="center", color=GREY)
+    right.set(ylim=(40, 100), ylabel="test accuracy, %")
+    pairs = zip(curve["ranks"], energy, accuracy, strict=True)
+    told = "; ".join(f"rank {r}: {e:.0f} % of the energy, accuracy {a:.1f} %" for r, e, a in pairs)
+    alt = f"Keeping the top ranks of every change. {told}. All but the top 8: {curve['dropped']:.1f} %; "
+    return fig, alt + f"the whole change: {curve['full']:.1f} %."
+
+
+def cut_to_rank(dW, r: int, corner: int = 48) -> tuple[Figure, str]:
+    """A corner of the matrix `dW` (a tensor), of its nearest matrix of rank r, and of what is left over."""
+    import torch
+
+    U, S, Vh = torch.linalg.svd(dW.float(), full_matrices=False)
+    near = U[:, :r] * S[:r] @ Vh[:r]
+    fig, axes = figure(9.5, 3.2, 3)
+    most = dW[:corner, :corner].abs().max().item()
+    for ax, part, title in zip(axes, (dW, near, dW - near), ("the change", f"its rank {r}", "the rest"), strict=True):
+        ax.imshow(part[:corner, :corner], cmap="cividis", vmin=-most, vmax=most)
+        ax.set(title=title, xticks=[], yticks=[])
+    share = (S[:r].square().sum() / S.square().sum()).item()
+    rows, columns = dW.shape
+    alt = (
+        f"A corner of a {rows} by {columns} change of weights, of its nearest matrix of rank {r}, and of the rest. "
+        f"Rank {r} holds {percent(share)} of the energy, with {percent(r * (rows + columns) / rows / columns)} "
+        "of the numbers."
+    )
+    return fig, alt
+
+
+def museum(runs: dict[str, dict], expected: str) -> tuple[Figure, str]:
+    """Training losses of faults beside the run without one: {name: {"loss": [...], "accuracy": per cent, ...}}."""
+    fig, (ax,) = figure(9, 3.6)
+    colours = [COLOURS["full"], COLOURS["LoRA"], COLOURS["BitFit"], COLOURS["head only"], OTHER, GREY]
+    for i, (name, run) in enumerate(runs.items()):
+        style = {"lw": 3, "color": GREY} if name == expected else {"lw": 1.8, "color": colours[i % 5]}
+        ax.plot(run["step"], run["loss"], label=name, linestyle=("-", "--", "-.", ":")[i % 4], **style)
+    ax.set(xlabel="step", ylabel="training loss")
+    ax.legend(frameon=False, labelcolor=GREY, loc="center left", bbox_to_anchor=(1, 0.5))
+    told = "; ".join(
+        f"{name}: loss {run['loss'][0]:.2f} to {run['loss'][-1]:.2f}, test accuracy {run['accuracy']:.1f} %"
+        for name, run in runs.items()
+    )
+    return fig, f"Training losses of faulty runs beside the right one. {told}."
+
+
+def parameter_lists(sides: dict[str, list[tuple[str, bool, bool]]]) -> tuple[Figure, str]:
+    """Parameters in columns, one list a column: (name, does it train, is it saved). Filled: trains; framed: saved."""
+    longest = max(map(len, sides.values()))
+    fig, axes = figure(10, 0.26 * longest + 0.7, len(sides))
+    said = []
+    for ax, (title, rows) in zip(axes, sides.items(), strict=True):
+        for y, (name, trains, saved) in enumerate(rows):
+            colour = COLOURS["LoRA"] if trains else GREY
+            ax.plot(0, y, "o", ms=7, mec=colour, mfc=colour if trains else "none")
+            if saved:
+                ax.plot(0, y, "s", ms=12, mec=COLOURS["full"], mfc="none", mew=1.5)
+            style = {"family": "monospace", "fontsize": 9, "weight": "bold" if trains else "normal", "color": GREY}
+            ax.text(0.5, y, name, va="center", **style)
+        ax.set(xlim=(-0.5, 10), ylim=(longest - 0.4, -0.8))
+        ax.set_title(title, loc="left")
+        ax.axis("off")
+        train, keep = sum(row[1] for row in rows), sum(row[2] for row in rows)
+        both = "they are the same" if all(row[1] == row[2] for row in rows) else "they are not the same"
+        said.append(f"{title}: {len(rows)} tensors, {train} train (filled), {keep} are saved (framed); {both}")
+    return fig, "; ".join(said) + "."
+
+
+def reloads(runs: list[dict]) -> tuple[Figure, str]:
+    """Runs that were trained, saved and loaded again: training loss on the left, accuracy then and now on the right.
+
+    A run has name, loss (a list, one a step), live and reloaded (test accuracies), and perhaps heads: what several
+    random heads gave, of which `reloaded` is the mean.
+    """
+    fig, (left, right) = figure(10.5, 3.4, 2, width_ratios=[1, 1.2])
+    said = []
+    colours = [*COLOURS.values(), OTHER]
+    for y, (run, dash) in enumerate(zip(runs, ("-", "--", ":", "-."), strict=False)):
+        smooth = [sum(run["loss"][max(0, i - 9) : i + 1]) / min(i + 1, 10) for i in range(len(run["loss"]))]
+        left.plot(range(1, len(smooth) + 1), smooth, dash, color=colours[y], lw=2)
+        right.plot([run["live"], run["reloaded"]], [y, y], dash, color=colours[y], lw=2)
+        right.plot(run["live"], y, "o", color=colours[y], ms=9)
+        right.plot(run["reloaded"], y, "o", mec=colours[y], mfc="none", ms=9, mew=2)
+        right.plot(run.get("heads", []), [y] * len(run.get("heads", [])), "|", color=colours[y], ms=12)
+        said.append(f"{run['name']}: {run['live']:.3f} when trained, {run['reloaded']:.3f} when loaded again")
+        if "heads" in run:
+            said[-1] += f" (mean of heads from {min(run['heads']):.3f} to {max(run['heads']):.3f})"
+    left.set(xlabel="step", title="training loss, mean of 10 steps")
+    right.set(yticks=range(len(runs)), yticklabels=[run["name"] for run in runs], ylim=(len(runs) - 0.5, -0.5))
+    right.set(title="test accuracy: ● trained  ○ loaded again  | one head")
+    right.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+    return fig, "Test accuracy. " + "; ".join(said) + ". Line styles on the left are those on the right."

@@ -13,9 +13,10 @@ from .words import short
 MIN_WRONG = 5
 
 
-def scratch(exercise: Exercise) -> dict:
-    """A namespace as a notebook has it at this exercise: torch, nn, F, math and the earlier references."""
+def scratch(exercise: Exercise, namespace: dict | None = None) -> dict:
+    """A namespace as a notebook has it at this exercise: torch, nn, F, math, `namespace`, the earlier references."""
     space = {"__builtins__": __builtins__, "torch": torch, "nn": torch.nn, "F": torch.nn.functional, "math": math}
+    space |= namespace or {}
     for earlier in lesson_of(exercise.name).exercises:
         if earlier.name == exercise.name:
             return space
@@ -25,7 +26,7 @@ def scratch(exercise: Exercise) -> dict:
 
 def audit(exercise: Exercise, namespace: dict | None = None) -> list[str]:
     """What is wrong with an exercise, in sentences; empty where all is well. `namespace` adds the names it `needs`."""
-    space = {**scratch(exercise), **(namespace or {})}
+    space = scratch(exercise, namespace)
     found = [] if len(exercise.wrong) >= MIN_WRONG else [f"fewer than {MIN_WRONG} wrong answers"]
     if re.search(r"\bpeft_from_scratch\b", exercise.reference):
         found.append("the reference imports the package, which proves nothing")
