@@ -6,6 +6,10 @@ import sys
 
 COMMANDS = {
     "compare": ("peft_from_scratch.compare.cli", "methods against full fine-tuning: run a table, report on it"),
+    "cost": (
+        "peft_from_scratch.cost",
+        "what a training step costs in numbers, FLOPs and bytes, predicted and measured",
+    ),
     "demo": ("peft_from_scratch.demo", "fine-tune a real model in full, head only, by BitFit and by LoRA"),
     "fetch": ("peft_from_scratch.fetch", "download models and data into the cache, each checked by its hash"),
     "methods": ("peft_from_scratch.methods.table", "all methods: paper, what they train, oracle, page"),

@@ -9,6 +9,7 @@ from peft_from_scratch.methods.adapters.bottleneck import Bottleneck
 from peft_from_scratch.methods.lowrank import (
     adalora,
     adamss,
+    bdlora,
     deft,
     delora,
     glora,
@@ -58,6 +59,10 @@ EDGES = {
         adamss.AdaMSS,
         [dict(rank=1, subspaces=1, subspace_rank=1)],
         [dict(rank=0), dict(rank=4, subspaces=0), dict(rank=4, subspaces=1, subspace_rank=0)],
+    ),
+    "BD-LoRA": (
+        bdlora.BDLoRA, [dict(rank=4, blocks=4, diagonal="B"), dict(rank=6, blocks=6, diagonal="A")],
+        [dict(rank=6, blocks=4), dict(rank=6, blocks=3, diagonal="B"), dict(rank=8, blocks=8, diagonal="A")],
     ),
     "DEFT": (
         deft.DEFT, [dict(rank=1), dict(rank=8), dict(rank=2, alpha=1e-9)],

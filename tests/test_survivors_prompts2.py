@@ -57,7 +57,7 @@ def test_two_prompts_of_different_numbers_of_tasks_share_those_that_both_have():
 
 
 def attention(**config):
-    config = LlamaConfig(hidden_size=16, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=1, **config)
+    config = LlamaConfig(hidden_size=16, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=1, **config)
     return LlamaForCausalLM(config).model.layers[0].self_attn
 
 
@@ -68,7 +68,7 @@ def called(adapter, x, cos, sin, positional=True):
 
 
 def given():
-    angle = torch.randn(1, 5, 2).repeat(1, 1, 2)
+    angle = torch.randn(1, 5, 4).repeat(1, 1, 2)
     return torch.randn(2, 5, 16), angle.cos(), angle.sin()
 
 
@@ -96,7 +96,7 @@ def test_the_prompt_is_attended_with_the_hosts_own_scale():
     nn.init.zeros_(adapter.base.q_proj.weight)
     flat = called(adapter, x, cos, sin)
     assert not torch.allclose(sharp, usual, atol=1e-4)
-    values = adapter.base.v_proj(adapter.P).unflatten(-1, (2, 4)).mean(0).repeat_interleave(2, 0).flatten()
+    values = adapter.base.v_proj(adapter.P).unflatten(-1, (1, 8)).mean(0).repeat_interleave(2, 0).flatten()
     assert torch.allclose(flat, values.expand_as(flat), atol=1e-5), "no query sees all alike"
 
 

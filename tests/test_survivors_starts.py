@@ -51,7 +51,7 @@ from peft_from_scratch.methods.selective.supertuning import SuperTuning
 from peft_from_scratch.methods.transform.c3a import C3A
 from peft_from_scratch.methods.transform.fourierft import FourierFT
 
-LAYER, TABLE, WIDE = nn.Linear(64, 48), nn.Embedding(64, 48), nn.Linear(64, 1600)
+LAYER, TABLE, WIDE = nn.Linear(64, 48), nn.Embedding(64, 48), nn.Linear(64, 625)
 
 
 def alone(page, **settings):
@@ -90,13 +90,14 @@ UNIFORM = {
     "MTL-LoRA, w": (lambda: MTLLoRA(LAYER, 40, n_up=25).w, -1 / 5, 1 / 5),
     "PEANuT, A": (lambda: peanut.PEANuT(LAYER, 32).A, -1 / math.sqrt(48), 1 / math.sqrt(48)),
     "PEANuT, E": (lambda: peanut.PEANuT(LAYER, 36, depth=1).E[0], -1 / 6, 1 / 6),
+    "PEANuT, D": (lambda: peanut.PEANuT(LAYER, 36, depth=1).D[0], -1 / 6, 1 / 6),
     "Poly, A": (lambda: Poly(LAYER, 2, n_splits=4).A, -1 / 4, 1 / 4),
     "Poly, Z": (lambda: Poly(LAYER, 100, n_splits=4).Z, -1e-3, 1e-3),
     "prompt tuning": (lambda: PromptTuning(body_of(host("bert")), 200).P, -0.5, 0.5),
     "QA-LoRA": (lambda: qalora.QALoRA(LAYER, rank=64, group=4).A, -1 / 4, 1 / 4),
     "RandLoRA, A": (lambda: bases(randlora, rank=32).A, -math.sqrt(3), math.sqrt(3)),  # of deviation 1
     "ReFT, W": (lambda: NoReFT(LAYER, 32, random_start=True).W, -1 / math.sqrt(48), 1 / math.sqrt(48)),
-    "ReFT, b": (lambda: NoReFT(WIDE, 1600, random_start=True).b, -1 / 40, 1 / 40),
+    "ReFT, b": (lambda: NoReFT(WIDE, 625, random_start=True).b, -1 / 25, 1 / 25),
     "super-tuning": (lambda: SuperTuning(LAYER, rank=32).A, -1 / 8, 1 / 8),
     "Uni-LoRA": (lambda: alone(unilora, rank=64, length=1500, bound=0.3).vector.theta, -0.3, 0.3),
     "VB-LoRA, vectors": (lambda: alone(vblora, vectors=200, length=16, bound=0.3).bank.vectors, -0.3, 0.3),
@@ -114,7 +115,7 @@ NORMAL = {
     "fusion, Q": (lambda: Fused(LAYER, [Bottleneck(LAYER, 2)]).Q, 0.02),
     "fusion, K": (lambda: Fused(LAYER, [Bottleneck(LAYER, 2)]).K, 0.02),
     "HiRA of an embedding": (lambda: hira.HiRA(TABLE, 32).B, 1.0),
-    "KaSA": (lambda: kasa.KaSA(nn.Linear(1100, 1100), 1050).d, 1.0),
+    "KaSA": (lambda: kasa.KaSA(nn.Linear(620, 620), 600).d, 1.0),
     "LoRA of an embedding": (lambda: LoRA(TABLE, 32).B, 1.0),
     "LoRA, Gaussian": (lambda: LoRA(LAYER, 32, start=gaussian).A, 1 / 32),
     "LoRA-XS": (lambda: loraxs.LoRAXS(LAYER, 40).R, 1e-5),

@@ -8,7 +8,18 @@ from hosts import stir
 from torch import nn
 
 from peft_from_scratch import LoRA, adapters, inject, trained
-from peft_from_scratch.methods.lowrank import adalora, kasa, loha, lokr, loraxs, monteclora, qalora, said
+from peft_from_scratch.methods.lowrank import (
+    adalora,
+    adamss,
+    kasa,
+    loha,
+    lokr,
+    loraxs,
+    monteclora,
+    qalora,
+    said,
+    velora,
+)
 from peft_from_scratch.methods.lowrank.importance import Importance
 from peft_from_scratch.methods.lowrank.starts import corda, lora_ga
 from peft_from_scratch.methods.lowrank.starts.loftq import loftq
@@ -170,9 +181,14 @@ def test_a_penalty_pulls_and_has_the_precision_of_what_it_pulls(name, dtype):
 
 @pytest.mark.parametrize(
     ("make", "names"),
-    [(lambda W: kasa.KaSA(W, rank=3), {"U_n", "V_n"}), (lambda W: loraxs.LoRAXS(W, rank=3), {"A", "B"})],
+    [
+        (lambda W: kasa.KaSA(W, rank=3), {"U_n", "V_n"}),
+        (lambda W: loraxs.LoRAXS(W, rank=3), {"A", "B"}),
+        (lambda W: velora.VeLoRA(W, rank=3, groups=4), {"v"}),
+        (lambda W: adamss.AdaMSS(W, rank=6, subspaces=3), {"V", "place"}),
+    ],
 )
-def test_what_a_decomposition_gave_is_saved_since_another_machine_may_turn_its_signs(make, names):
+def test_what_a_decomposition_or_the_data_gave_is_saved(make, names):
     adapter = make(nn.Linear(12, 8))
     assert names <= adapter.own_state().keys()
 
@@ -240,3 +256,48 @@ def test_lora_ga_takes_half_of_the_directions_at_most_and_looks_in_full_precisio
     with pytest.raises(ValueError, match="stable"):
         lora_ga.lora_ga(gradients, scaling="gd", like_peft=True)
     lora_ga.lora_ga(gradients, scaling="gd")
+
+
+def test_the_penalty_of_montecarlo_samples_is_a_mean_of_divergences_and_a_sum_of_squares():
+    def of(q, **settings):
+        torch.manual_seed(7)
+        model = inject(Two(), {"a|b": lambda W: monteclora.MonteCLoRA(W, rank=2, samples=4)})
+        for _, a in adapters(model):
+            a.q.data = torch.tensor(q)
+        torch.manual_seed(8)
+        return monteclora.penalty(model, **settings).item()
+
+    level, one_wins = [0.0] * 4, [60.0, 0.0, 0.0, 0.0]
+    assert of(level, weight=0.0) == 0 and of(level, weight=2.0) == pytest.approx(2 * of(level, weight=1.0))
+    assert of(one_wins, weight=0.0, concentration=True) == pytest.approx(1, abs=1e-3)
+    assert 0.25 <= of(level, weight=0.0, concentration=True) < 0.99
+
+
+def velora_layer(update):
+    adapter = velora.VeLoRA(nn.Linear(12, 8), rank=3, groups=4, update=update).train()
+    stir([adapter.B])
+    return adapter
+
+
+def test_the_first_direction_stays_even_where_one_of_its_numbers_is_zero():
+    adapter, x = velora_layer("first"), torch.ones(5, 12)
+    x[:, ::3] = 0  # the first of each group of three
+    adapter(x)
+    first = adapter.v.clone()
+    adapter(torch.randn(5, 12) + 2)
+    assert first[0] == 0 and torch.equal(adapter.v, first)
+
+
+def test_two_passes_before_one_backward_keep_a_direction_each():
+    adapter = velora_layer("each")
+    (adapter(torch.randn(5, 12)).sum() + adapter(torch.randn(5, 12) + 1).sum()).backward()
+    assert adapter.A.grad.any()
+
+
+def test_gradients_pass_through_a_compressed_layer_whose_A_is_frozen():
+    adapter = velora_layer("first")
+    adapter.A.requires_grad_(False)
+    x = torch.randn(5, 12, requires_grad=True)
+    adapter(x).sum().backward()
+    wanted = (adapter.base.weight + adapter.change()).sum(0).expand(5, 12)
+    assert torch.allclose(x.grad, wanted, atol=1e-5)

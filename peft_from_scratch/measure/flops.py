@@ -5,6 +5,9 @@ Full fine-tuning: 2 N a token forward, 4 N backward. A frozen weight saves the p
 more, so a small change spread over the whole depth costs at least 2/3 of full fine-tuning.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,7 +18,7 @@ from .step import traceless
 
 def step_flops(model: nn.Module, batch: Batch, backward: bool = True) -> int:
     """FLOPs of one forward and (`backward`) one backward pass in train mode; a multiply-add counts as two."""
-    with traceless(model), FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+    with traceless(model), counting() as counter:
         loss = model_loss(model, inputs(batch, device_of(model)))
         if backward:
             loss.backward()
@@ -25,6 +28,21 @@ def step_flops(model: nn.Module, batch: Batch, backward: bool = True) -> int:
 def flop_ratio(model_a: nn.Module, model_b: nn.Module, batch: Batch) -> float:
     """FLOPs of a training step of `model_a` as a fraction of those of `model_b` (say, full fine-tuning)."""
     return step_flops(model_a, batch) / step_flops(model_b, batch)
+
+
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """torch's counter, and P-tuning's LSTM as single products: one kernel of oneDNN or cuDNN it takes for nothing."""
+    libraries = torch.backends.mkldnn, torch.backends.cudnn
+    before = [library.enabled for library in libraries]
+    for library in libraries:
+        library.enabled = False
+    try:
+        with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+            yield counter
+    finally:
+        for library, was in zip(libraries, before, strict=True):
+            library.enabled = was
 
 
 def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *args: object, **kwargs: object) -> int:

@@ -1,11 +1,14 @@
 """Bytes of a training step: what is always there (static), and what the forward pass keeps for the backward pass."""
 
-from collections.abc import Callable, Iterable
-from itertools import chain
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from ..training.running import Batch, device_of, inputs, model_loss
 from .step import traceless
@@ -46,17 +49,24 @@ def saved_bytes(model: nn.Module, batch: Batch) -> int:
     Each storage counts once and whole, since a saved view keeps all of it alive; parameters and buffers do not count,
     since they are there anyway. Not seen: what a custom autograd function stores on its `ctx` by hand.
     """
-    resident = set(_storages(chain(model.parameters(), model.buffers())))
-    kept: dict[tuple[torch.device, int], int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept.update(_storages([tensor]))
-        return tensor
-
-    with traceless(model), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with traceless(model), saving(model) as saved:
         loss = model_loss(model, inputs(batch, device_of(model)))
     del loss  # held until here: it keeps what was saved alive, so no address is met twice
-    return sum(size for storage, size in kept.items() if storage not in resident)
+    return sum(saved.values())
+
+
+@contextmanager
+def saving(model: nn.Module) -> Iterator[dict[tuple[torch.device, int], int]]:
+    """Afterwards: the storages, with their bytes, that operations inside saved for their backward pass."""
+    resident = set(_storages(chain(model.parameters(), model.buffers())))
+    saved: dict[tuple[torch.device, int], int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved.update((storage, size) for storage, size in _storages([tensor]).items() if storage not in resident)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield saved
 
 
 def peak_allocated(fn: Callable[[], object]) -> int | None:
@@ -74,7 +84,22 @@ def peak_allocated(fn: Callable[[], object]) -> int | None:
     return torch.cuda.max_memory_allocated()
 
 
+def allocated_peak(fn: Callable[[], object], device: torch.device) -> int:
+    """Bytes that `fn()` takes from the allocator of `device` beyond what was taken before, at its highest point.
+
+    On a CPU from the allocator's own record of every block taken and given back.
+    """
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        return peak_allocated(fn) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler prints two lines whenever it runs
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        fn()
+    blocks = [event.nbytes() for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(blocks, initial=0))
+
+
 def _storages(tensors: Iterable[Tensor]) -> dict[tuple[torch.device, int], int]:
-    """The memory under `tensors`: address -> bytes."""
+    """The memory under `tensors`: address -> bytes. On the meta device, where nothing has an address, its handle."""
     storages = [(t.device, t.untyped_storage()) for t in tensors]
-    return {(device, s.data_ptr()): s.nbytes() for device, s in storages}
+    return {(d, s._cdata if d.type == "meta" else s.data_ptr()): s.nbytes() for d, s in storages}

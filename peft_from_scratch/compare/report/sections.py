@@ -1,0 +1,99 @@
+"""What the report says: sections made of sentences, figures and tables, from the lines of a results folder."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..statistics import MOST, REFERENCE, headline, multiplicity, tested
+from . import figures, maps
+from .others import beside_peft, of_claims, of_provenance, of_ranks
+from .read import Table
+from .rows import Row, cells, interval, rows_of
+from .section import Section, source
+
+
+def sections(folder: Path, tables: Sequence[Table], draws: int = 2000) -> Iterator[Section]:
+    """The whole report, in order. The tables of few examples, one a size, make one section."""
+    for device in dict.fromkeys(table.device for table in tables):
+        first = {table.task: table for table in reversed(tables) if table.device == device}  # of a task's settings
+        low = [table for table in first.values() if table.task.startswith("low-")]
+        places: dict[str, int] = {}
+        for table in (table for table in tables if table.device == device and table not in low):
+            places[table.task] = places.get(table.task, 0) + 1
+            yield of_task(table, draws, places[table.task])
+        if low:
+            yield of_few_examples(low, draws)
+        yield from of_ranks(folder / device)
+        yield from of_claims(folder / device)
+    yield from beside_peft(folder)
+    yield of_provenance(tables)
+
+
+def of_task(table: Table, draws: int, place: int) -> Section:
+    """One table with all of its figures; `place` counts the settings of a task."""
+    rows, up, again = rows_of(table, draws), table.metric != "log_loss", f"-{place}" if place > 1 else ""
+    stem = f"{table.device}-{table.task}{again}"
+    section = Section(f"{table.task}{again} on {table.device}", [verdict(table)], source=source(table))
+    differing = {row.method: row.difference for row in rows if row.difference}
+    if differing:
+        section.words.append(multiplicity(differing))
+    if given := [row.method for row in rows if row.trained and row.method not in table.searched()]:
+        section.words.append(f"At rates that were not searched here: {', '.join(given)}.")
+    add = section.figures.append
+    if any(row.trained for row in rows):
+        add((f"{stem}-scores", *figures.seeds_and_intervals(rows, table.name)))
+    if any(row.trained and row.share is not None for row in rows):
+        add((f"{stem}-costs", *figures.against_costs(rows, table.name, up)))
+        add((f"{stem}-time", *figures.time_and_memory(rows)))
+    if search := {m: tried for m, tried in table.searched().items() if any(run.done for run in tried.values())}:
+        add((f"{stem}-rates", *maps.rate_map(search)))
+        if any("other_loss" in run.metrics for tried in search.values() for run in tried.values()):
+            add((f"{stem}-forgetting", *maps.forgetting(search, before(table), families(table))))
+    section.tables.append((f"{table.task}: every row, from the best; [95 % interval]", cells(rows, table.name)))
+    return section
+
+
+def verdict(table: Table) -> str:
+    """The comparison that was set beforehand: the best small method on dev against full, on test."""
+    if table.metric == "log_loss":
+        return "No margin was set for a loss: the differences to full fine-tuning stand in the table."
+    if REFERENCE not in tested(table.runs):
+        return f"No verdict yet: {REFERENCE} has no finished test run."
+    try:
+        found = headline(table.runs, table.costs, labels=table.groups)
+    except ValueError as error:
+        return f"No verdict yet: {error}."
+    word, difference, margin = found.verdict
+    return (
+        f"Of {found.candidates} methods that train at most {MOST:.0%} of the numbers, {found.method} "
+        f"({found.share:.2%}) was the best on dev. On test it differs from full fine-tuning by "
+        f"{interval(difference, '+')} over {found.seeds} seeds: {word}, at a margin of {margin:.3f} set before any run."
+    )
+
+
+def of_few_examples(tables: Sequence[Table], draws: int) -> Section:
+    by_size = {int(t.task.removeprefix("low-")): (t, rows_of(t, draws)) for t in tables}
+    sized = {n: rows for n, (_, rows) in sorted(by_size.items())}
+    methods = dict.fromkeys(row.method for rows in sized.values() for row in rows if row.score)
+    section = Section(f"few examples on {tables[0].device}", source="; ".join(source(t) for t, _ in by_size.values()))
+    section.words.append("Each seed draws its own training examples; few of them are seen more often.")
+    if any(row.trained for rows in sized.values() for row in rows):
+        figure = maps.data_efficiency(sized, tables[0].name)
+        section.figures.append((f"{tables[0].device}-few-examples", *figure))
+    head = ["method", *(f"{n:,}" for n in sized)]
+    body = [[m, *(score_of(m, rows) for rows in sized.values())] for m in methods]
+    section.tables.append((f"{tables[0].name} on test by the number of training examples", [head, *body]))
+    return section
+
+
+def score_of(method: str, rows: Sequence[Row]) -> str:
+    return next((interval(row.score) for row in rows if row.method == method), "")
+
+
+def before(table: Table) -> float | None:
+    """The other corpus's loss under the model as it comes."""
+    found = [run.metrics["other_loss"] for run in table.runs if run.method == "zero-shot"]
+    return found[0] if found else None
+
+
+def families(table: Table) -> dict[str, str]:
+    return {run.method: run.family for run in table.runs} | {REFERENCE: "full"}
