@@ -174,6 +174,7 @@ def museum(runs: dict[str, dict], expected: str) -> tuple[Figure, str]:
     ax.legend(frameon=False, labelcolor=GREY, loc="center left", bbox_to_anchor=(1, 0.5))
     told = "; ".join(
         f"{name}: loss {run['loss'][0]:.2f} to {run['loss'][-1]:.2f}, test accuracy {run['accuracy']:.1f} %"
+        + "".join(f", {word} {run[word]:.1f} %" for word in ("merged", "reloaded") if word in run)
         for name, run in runs.items()
     )
     return fig, f"Training losses of faulty runs beside the right one. {told}."
@@ -201,27 +202,27 @@ def parameter_lists(sides: dict[str, list[tuple[str, bool, bool]]]) -> tuple[Fig
     return fig, "; ".join(said) + "."
 
 
-def reloads(runs: list[dict]) -> tuple[Figure, str]:
+def reloads(runs: dict[str, dict]) -> tuple[Figure, str]:
     """Runs that were trained, saved and loaded again: training loss on the left, accuracy then and now on the right.
 
-    A run has name, loss (a list, one a step), live and reloaded (test accuracies), and perhaps heads: what several
-    random heads gave, of which `reloaded` is the mean.
+    {name: run}; a run has loss (a list, one a step), accuracy and reloaded (of test, per cent), and perhaps heads: what
+    several random heads gave, of which `reloaded` is the mean.
     """
     fig, (left, right) = figure(10.5, 3.4, 2, width_ratios=[1, 1.2])
     said = []
     colours = [*COLOURS.values(), OTHER]
-    for y, (run, dash) in enumerate(zip(runs, ("-", "--", ":", "-."), strict=False)):
+    for y, ((name, run), dash) in enumerate(zip(runs.items(), ("-", "--", ":", "-."), strict=False)):
         smooth = [sum(run["loss"][max(0, i - 9) : i + 1]) / min(i + 1, 10) for i in range(len(run["loss"]))]
         left.plot(range(1, len(smooth) + 1), smooth, dash, color=colours[y], lw=2)
-        right.plot([run["live"], run["reloaded"]], [y, y], dash, color=colours[y], lw=2)
-        right.plot(run["live"], y, "o", color=colours[y], ms=9)
+        right.plot([run["accuracy"], run["reloaded"]], [y, y], dash, color=colours[y], lw=2)
+        right.plot(run["accuracy"], y, "o", color=colours[y], ms=9)
         right.plot(run["reloaded"], y, "o", mec=colours[y], mfc="none", ms=9, mew=2)
         right.plot(run.get("heads", []), [y] * len(run.get("heads", [])), "|", color=colours[y], ms=12)
-        said.append(f"{run['name']}: {run['live']:.3f} when trained, {run['reloaded']:.3f} when loaded again")
+        said.append(f"{name}: {run['accuracy']:.1f} % when trained, {run['reloaded']:.1f} % when loaded again")
         if "heads" in run:
-            said[-1] += f" (mean of heads from {min(run['heads']):.3f} to {max(run['heads']):.3f})"
+            said[-1] += f" (mean of heads from {min(run['heads']):.1f} to {max(run['heads']):.1f} %)"
     left.set(xlabel="step", title="training loss, mean of 10 steps")
-    right.set(yticks=range(len(runs)), yticklabels=[run["name"] for run in runs], ylim=(len(runs) - 0.5, -0.5))
-    right.set(title="test accuracy: ● trained  ○ loaded again  | one head")
+    right.set(yticks=range(len(runs)), yticklabels=list(runs), ylim=(len(runs) - 0.5, -0.5))
+    right.set(title="test accuracy in %: ● trained  ○ loaded again  | one head")
     right.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
     return fig, "Test accuracy. " + "; ".join(said) + ". Line styles on the left are those on the right."

@@ -239,8 +239,8 @@ def test_figures_say_what_they_show():
 
     said = parameter_lists({"before": [("w", True, True)], "after": [("w", False, False), ("A", True, False)]})[1]
     assert "they are the same" in said and "they are not the same" in said
-    said = reloads([{"name": "x", "loss": [2.0, 1.0], "live": 0.8, "reloaded": 0.5}])[1]
-    assert "x: 0.800 when trained, 0.500 when loaded again" in said
+    said = reloads({"x": {"loss": [2.0, 1.0], "accuracy": 80.0, "reloaded": 50.0}})[1]
+    assert "x: 80.0 % when trained, 50.0 % when loaded again" in said
 
 
 def test_the_museum_was_trained_with_minilm():
@@ -248,10 +248,10 @@ def test_the_museum_was_trained_with_minilm():
 
     museum = saved("02_museum")
     assert museum["provenance"]["model"] == "minilm"
-    runs = {run["name"]: run for run in museum["runs"]}
-    assert runs["right"]["reloaded"] == runs["right"]["live"]
+    runs = museum["runs"]
+    assert runs["right"]["reloaded"] == runs["right"]["accuracy"]
     for name in ("only LoRA's names saved", "never frozen"):  # fine when trained, and lost when loaded again
-        assert runs[name]["live"] > 0.7 and runs[name]["reloaded"] < runs[name]["live"] - 0.1
-    assert runs["a dot in setattr"]["live"] < runs["right"]["live"] - 0.05
+        assert runs[name]["accuracy"] > 70 and runs[name]["reloaded"] < runs[name]["accuracy"] - 10
+    assert runs["a dot in setattr"]["accuracy"] < runs["right"]["accuracy"] - 5
     with pytest.raises(FileNotFoundError, match="02_museum"):
         saved("no such run")

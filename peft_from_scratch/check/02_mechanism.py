@@ -366,13 +366,15 @@ INJECT_TASK = Exercise(
                "List first"),
            Wrong("freezes last", inject_with(("freeze(model)\n", ""), ("return model", "return freeze(model)")),
                  "before you put"),
-           Wrong("never freezes", inject_with(("freeze(model)\n", "")), "freeze the model first"),
+           Wrong("never freezes", inject_with(("freeze(model)\n", "")), "freeze the model first",
+                 museum="never frozen"),
            Wrong("freezes for each pattern", inject_with(("freeze(model)\nfor name", "for name"), (
                "    found.update(dict.fromkeys(hits, factory))",
                "    freeze(model)\n    for name in hits:\n"
                "        model.set_submodule(name, factory(model.get_submodule(name)))")),
                "freeze once"),
-           Wrong("dotted setattr", inject_with(("model.set_submodule(", "setattr(model, ")), "no forward ever calls"),
+           Wrong("dotted setattr", inject_with(("model.set_submodule(", "setattr(model, ")), "no forward ever calls",
+                 museum="a dot in setattr"),
            Wrong("one adapter for all", inject_with((
                "for name, factory in found.items():\n    model.set_submodule(name, factory(model.get_submodule(name)))",
                "for pattern, factory in targets.items():\n    hits = [n for n in found if re.fullmatch(pattern, n)]\n"

@@ -8,6 +8,7 @@ import torch
 from .exercise import Exercise, Wrong
 from .grading import CAP, Result, execute, from_namespace, grade
 from .lookup import lesson_of
+from .museum import recognised
 from .words import short
 
 MIN_WRONG = 5
@@ -35,7 +36,7 @@ def audit(exercise: Exercise, namespace: dict | None = None) -> list[str]:
         found.append(f"the reference does not pass: {reference.first_failure}")
     results = {wrong: _graded(exercise, wrong.source, space) for wrong in exercise.wrong}
     for wrong, result in results.items():
-        found += [f"wrong answer {wrong.name!r}: {fault}" for fault in _faults(wrong, result)]
+        found += [f"wrong answer {wrong.name!r}: {fault}" for fault in _faults(exercise, wrong, result)]
     failed = {name for result in results.values() for name in result.failed}
     found += [
         f"no wrong answer fails the property {prop.name!r}" for prop in exercise.properties if prop.name not in failed
@@ -51,11 +52,14 @@ def _graded(exercise: Exercise, source: str, space: dict) -> Result:
     return grade(exercise, answer)
 
 
-def _faults(wrong: Wrong, result: Result) -> list[str]:
+def _faults(exercise: Exercise, wrong: Wrong, result: Result) -> list[str]:
     faults = ["it passes"] if result.passed else []
     if result.points * 100 > CAP * result.max_points:
         faults.append(f"it scores {result.points} of {result.max_points} points, more than {CAP} %")
     said = " ".join([result.first_failure or "", *result.failed])
     if not re.search(wrong.says, said, re.IGNORECASE):
         faults.append(f"the feedback does not say {wrong.says!r}: {said}")
+    exhibit = recognised(exercise, result)
+    if wrong.museum and (exhibit is None or exhibit.museum != wrong.museum):
+        faults.append(f"the museum would not show {wrong.museum!r} for it")
     return faults

@@ -9,11 +9,15 @@ KINDS = ("code", "value", "prediction", "order")
 
 @dataclass(frozen=True)
 class Wrong:
-    """A known-wrong cell body; `says` is a case-insensitive regex that the feedback must match."""
+    """A known-wrong cell body; `says` is a case-insensitive regex that the feedback must match.
+
+    museum    the run in results/lessons/NN_museum.json that trained this fault, if one did
+    """
 
     name: str
     source: str
     says: str
+    museum: str = ""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ STATE = Exercise(
            "{name: p.detach()... for name, p in model.named_parameters() if ...}"),
     remark="What trains is what is saved. The package saves all that an adapter owns, frozen too: some methods freeze "
            "a random matrix of their own.",
-    wrong=(Wrong("LoRA's names only", state_with(test='name.endswith((".A", ".B"))'), "the head is missing"),
+    wrong=(Wrong("LoRA's names only", state_with(test='name.endswith((".A", ".B"))'), "the head is missing",
+                 museum="only LoRA's names saved"),
            Wrong("the whole model", cell(STATE_HEAD, "return {k: t.clone() for k, t in model.state_dict().items()}"),
                  "frozen tensors are saved"),
            Wrong("the flag of the state_dict", cell(STATE_HEAD,

@@ -7,6 +7,7 @@ from . import session
 from .exercise import Exercise
 from .grading import MISSING, Result, execute, from_namespace, grade
 from .lookup import UnknownName, exercise, lesson_of, near
+from .museum import exhibit
 from .words import say, short, wrap
 
 MANY_TRIES = 3
@@ -35,6 +36,7 @@ def check(name: str, defines: str | None = None, namespace: dict | None = None) 
     answer = own_answer(task, space)
     result = _stopped(task, space) or (grade(task, answer) if answer is not MISSING else _missing(task, space))
     say(*result.lines)
+    exhibit(task, result)
     tries = _log(result)
     if result.status == "failed" and tries >= MANY_TRIES:
         say(f'Stuck? hint("{name}") helps, in three steps.')

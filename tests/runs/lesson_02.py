@@ -32,6 +32,11 @@ from peft_from_scratch.train import evaluate, fit
 OUT = Path(__file__).parents[2] / "results" / "lessons" / "02_museum.json"
 TRAIN, TEST = 1000, 500  # texts: an exhibit, not a measurement of the method
 HEADS = (1, 2, 3, 4, 5)  # seeds of the head on the other machine
+LOST = "only LoRA's names saved"
+SHIPPED = {
+    LOST: "huggingface/peft #577, #876, #602, UKPLab/sentence-transformers #3980",
+    "a dot in setattr": "pytorch/pytorch #78109",
+}
 
 
 class LoRALinear(nn.Module):
@@ -84,32 +89,37 @@ def main(out: Path) -> None:
         torch.manual_seed(0)
         model = inject(load(size.model)[0], TARGETS)
         loss = fit(model, train, lr=lr, epochs=1, label=name).loss
-        run = {"name": name, "lr": lr, "loss": [round(x, 4) for x in loss], "live": evaluate(model, test).accuracy}
+        run = {"step": list(range(1, len(loss) + 1)), "loss": [round(x, 4) for x in loss]}
+        run |= {"accuracy": per_cent(evaluate(model, test).accuracy), "lr": lr, "shipped": SHIPPED.get(name, "")}
         return run, {k: p.detach().clone() for k, p in model.named_parameters() if is_ours(k)}
 
     def reloaded(state: dict[str, Tensor], inject: Callable, seed: int) -> float:
         """The accuracy on another machine: a fresh base, a head from another seed, the state, strict=False."""
         other = inject(load(size.model, seed=seed)[0], TARGETS)
         other.load_state_dict(state, strict=False)
-        return evaluate(other, test).accuracy
+        return per_cent(evaluate(other, test).accuracy)
 
-    runs = []
     whole, state = learn("right", right, 3e-3)
-    runs.append(whole | {"reloaded": reloaded(state, right, 1)})
+    runs = {"right": whole | {"reloaded": reloaded(state, right, 1)}}
     lora_only = {k: t for k, t in state.items() if k.endswith((".A", ".B"))}
     heads = [reloaded(lora_only, right, seed) for seed in HEADS]
-    runs.append(whole | {"name": "only LoRA's names saved", "reloaded": sum(heads) / len(heads), "heads": heads})
+    lost = {"reloaded": round(sum(heads) / len(heads), 2), "heads": heads, "shipped": SHIPPED[LOST]}
+    runs[LOST] = whole | lost
     for name, (old, new), lr in (("never frozen", ("freeze(model)", "pass"), 1e-4),
                                  ("a dot in setattr", ("model.set_submodule(", "setattr(model, "), 3e-3)):  # fmt: skip
         inject = faulty_inject(old, new)
         run, state = learn(name, inject, lr)
-        runs.append(run | {"reloaded": reloaded(state, inject, 1)})
-        print(name, runs[-1]["live"], runs[-1]["reloaded"])
-    text = json.dumps({"runs": runs, "provenance": provenance(size)}, indent=1)
+        runs[name] = run | {"reloaded": reloaded(state, inject, 1)}
+        print(name, runs[name]["accuracy"], runs[name]["reloaded"])
+    text = json.dumps({"runs": runs, "provenance": provenance(size)}, indent=1, ensure_ascii=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_suffix(".part")
     beside.write_text(re.sub(r"\n\s+([\d.]+,?)(?=\n)", r" \1", text) + "\n")  # one line a list of numbers
     os.replace(beside, out)
+
+
+def per_cent(share: float) -> float:
+    return round(100 * share, 2)
 
 
 def provenance(size) -> dict:
