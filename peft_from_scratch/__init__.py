@@ -1,34 +1,39 @@
 """Every parameter-efficient fine-tuning method from its equation: the package behind the course."""
 
-from .adapt import adapters, inject, merge, remove, switch, trained
-from .adapter import Adapter, Replaced, Switch, freeze
-from .describe import describe
-from .methods.lowrank.lora import LoRA
-from .methods.selective.bitfit import BitFit, bitfit
-from .methods.selective.full import full
-from .methods.selective.head import head_only
-from .state import adapter_state, load_adapter, save_adapter
+from importlib import import_module
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Adapter",
-    "BitFit",
-    "LoRA",
-    "Replaced",
-    "Switch",
-    "adapter_state",
-    "adapters",
-    "bitfit",
-    "describe",
-    "freeze",
-    "full",
-    "head_only",
-    "inject",
-    "load_adapter",
-    "merge",
-    "remove",
-    "save_adapter",
-    "switch",
-    "trained",
-]
+_HOME = {
+    "Adapter": "adapter",
+    "BitFit": "methods.selective.bitfit",
+    "LoRA": "methods.lowrank.lora",
+    "Replaced": "adapter",
+    "Switch": "adapter",
+    "adapter_state": "state",
+    "adapters": "adapt",
+    "bitfit": "methods.selective.bitfit",
+    "describe": "overview",
+    "freeze": "adapter",
+    "full": "methods.selective.full",
+    "head_only": "methods.selective.head",
+    "inject": "adapt",
+    "load_adapter": "state",
+    "merge": "adapt",
+    "remove": "adapt",
+    "save_adapter": "state",
+    "switch": "adapt",
+    "trained": "adapt",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    """A name is imported at its first use, so that quizzes and progress run where there is no torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

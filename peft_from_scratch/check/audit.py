@@ -3,8 +3,6 @@
 import math
 import re
 
-import torch
-
 from .exercise import Exercise, Wrong
 from .grading import CAP, Result, execute, from_namespace, grade
 from .lookup import lesson_of
@@ -16,6 +14,8 @@ MIN_WRONG = 5
 
 def scratch(exercise: Exercise, namespace: dict | None = None) -> dict:
     """A namespace as a notebook has it at this exercise: torch, nn, F, math, `namespace`, the earlier references."""
+    import torch
+
     space = {"__builtins__": __builtins__, "torch": torch, "nn": torch.nn, "F": torch.nn.functional, "math": math}
     space |= namespace or {}
     for earlier in lesson_of(exercise.name).exercises:

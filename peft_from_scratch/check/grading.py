@@ -8,8 +8,6 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-
 from .exercise import Exercise, Property
 from .isolation import isolated
 from .timelimit import OutOfTime, time_limit
@@ -74,8 +72,10 @@ def execute(source: str, namespace: dict, title: str) -> dict:
     return namespace
 
 
-def seeded(exercise: Exercise, part: str) -> torch.Generator:
-    """Seeded by PFS_SEED and the names, so that adding a property leaves the others' inputs as they were."""
+def seeded(exercise: Exercise, part: str):
+    """A torch.Generator seeded by PFS_SEED and the names: adding a property leaves the others' inputs as they were."""
+    import torch
+
     return torch.Generator().manual_seed(_seed(exercise.name + "/" + part))
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import numpy
-import torch
 
 
 class _Nowhere(io.TextIOBase):
@@ -20,6 +19,8 @@ class _Nowhere(io.TextIOBase):
 @contextmanager
 def isolated(seed: int) -> Iterator[None]:
     """A fixed seed (below 2**32), float32, gradients on, CPU, no printing, no warnings; afterwards all is as before."""
+    import torch  # here, so that progress and reports need no torch
+
     states = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
     dtype = torch.get_default_dtype()
     try:

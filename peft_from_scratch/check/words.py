@@ -1,17 +1,18 @@
 """Say what happened in one sentence: no traceback, but the line of the learner's code it happened at."""
 
 import builtins
+import importlib.util
 import sys
 import sysconfig
 import textwrap
 import traceback
 from pathlib import Path
 
-import torch
-
 WIDTH = 96
 _PACKAGE = str(Path(__file__).parent.parent)
-_LIBRARIES = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(Path(torch.__file__).parent)})
+_TORCH = importlib.util.find_spec("torch")  # found, not loaded
+_TORCH_AT = _TORCH.submodule_search_locations if _TORCH else ()
+_LIBRARIES = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), *_TORCH_AT})
 _PLAIN = str.maketrans({"✓": "+", "✗": "x", "○": "o", "–": "-", "…": "..."})
 
 

@@ -4,9 +4,6 @@ import os
 import random
 from dataclasses import dataclass
 
-import numpy
-import torch
-
 MODES = ("ci", "cpu", "gpu")
 
 
@@ -31,17 +28,17 @@ class Budget:
             return f"ci: a tiny random model, its numbers mean nothing | {run}"
         if self.mode == "gpu":
             return f"GPU: {_gpu()}, {self.amp}{' (no bf16)' if self.amp == 'fp16' else ''} | {run}"
-        hint = "" if torch.cuda.is_available() else "; in Colab: Runtime > Change runtime type > T4"
-        start = "small mode" if torch.cuda.is_available() else "no GPU: small mode"
-        return f"{start} on the CPU, {torch.get_num_threads()} threads{hint}"
+        hint = "" if has_gpu() else "; in Colab: Runtime > Change runtime type > T4"
+        start = "small mode" if has_gpu() else "no GPU: small mode"
+        return f"{start} on the CPU, {_threads()} threads{hint}"
 
 
 def budget() -> Budget:
     """The budget of this machine, or of PEFT_COURSE_MODE."""
-    mode = os.environ.get("PEFT_COURSE_MODE") or ("gpu" if torch.cuda.is_available() else "cpu")
+    mode = os.environ.get("PEFT_COURSE_MODE") or ("gpu" if has_gpu() else "cpu")
     if mode not in MODES:
         raise ValueError(f"PEFT_COURSE_MODE is {mode!r}; set it to ci, cpu or gpu, or unset it.")
-    if mode == "gpu" and not torch.cuda.is_available():
+    if mode == "gpu" and not has_gpu():
         raise RuntimeError("PEFT_COURSE_MODE is gpu, but torch finds no GPU. Unset it, or look at nvidia-smi.")
     if mode == "ci":
         return Budget(
@@ -76,6 +73,9 @@ def budget() -> Budget:
 
 def setup(seed: int = 0) -> Budget:
     """Seed Python, numpy and torch, print one line on this machine, and return its budget."""
+    import numpy
+    import torch
+
     random.seed(seed)
     numpy.random.seed(seed)
     torch.manual_seed(seed)
@@ -84,11 +84,30 @@ def setup(seed: int = 0) -> Budget:
     return machine
 
 
+def has_gpu() -> bool:
+    """Whether torch finds a GPU; False too where there is no torch, which quizzes and reports do not need."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return False
+    return torch.cuda.is_available()
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
 def _amp() -> str:
+    import torch
+
     # torch.cuda.is_bf16_supported() also says yes where bf16 is only emulated, as on a T4
     return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
 
 
 def _gpu() -> str:
+    import torch
+
     device = torch.cuda.get_device_properties(0)
     return f"{device.name} {device.total_memory / 2**30:.0f} GB"

@@ -1,6 +1,6 @@
 """What a method costs: parameters, bytes, FLOPs, time, disk; all of it exact but the time."""
 
-from ..describe import Packed, packed
+from ..overview import Packed, packed
 from .disk import adapter_bytes, file_bytes
 from .flops import flop_ratio, step_flops
 from .memory import StaticBytes, peak_allocated, saved_bytes, static_bytes

@@ -6,7 +6,7 @@ from torch import nn
 
 from ..adapt import owned, trained
 from ..adapter import base_parameters
-from ..describe import packed
+from ..overview import packed
 
 
 class Counts(NamedTuple):
