@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: learn demo compare test lint fetch clean
+.PHONY: learn demo compare test test-colab lint fetch clean
 
 learn: $(VENV)/learn  ## JupyterLab at the first lesson
 	$(VENV)/bin/jupyter lab $(JUPYTER_FLAGS) notebooks/00_start_here.ipynb
@@ -24,6 +24,10 @@ test: $(VENV)/test lint  ## everything that CI runs
 	PFS_SHAPES=0 $(PY) -m pytest -q -m compiled
 	PEFT_COURSE_MODE=ci $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
 
+test-colab: $(VENV)-colab/ready  ## notebooks, checks, widgets and quizzes with the versions that Colab has
+	PEFT_COURSE_MODE=ci $(VENV)-colab/bin/python -m pytest -q tests/test_notebooks.py tests/test_check_engine.py \
+	  tests/test_quiz.py tests/test_museum.py tests/test_progress.py $(wildcard tests/test_lesson_*.py)
+
 lint: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -42,5 +46,11 @@ $(VENV)/test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e ".[lab,dev,oracle]"
 	@touch $@ $(VENV)/learn
 
+$(VENV)-colab/ready: pyproject.toml constraints-colab.txt
+	$(PYTHON) -m venv $(VENV)-colab
+	$(VENV)-colab/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-colab.txt \
+	  -e . ipykernel nbclient nbformat pytest beartype psutil
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(VENV)-colab build dist
