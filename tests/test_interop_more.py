@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from hosts import batch, stir
+from peft_twin import record
 from safetensors.torch import save_file
 from test_interop import EMBEDDING, LORA, TARGETS, apart, lively, logits, peft, same_text, theirs_of
 from torch import nn
@@ -44,6 +45,8 @@ def test_ranks_and_layers_by_pattern(name, tmp_path):
         layers_to_transform=[1], fan_in_fan_out=name == "gpt2",
     )  # fmt: skip
     ours = both_ways(name, given, tmp_path)
+    back = peft.PeftModel.from_pretrained(lively(name), tmp_path / "out").eval()
+    record("Ranks by pattern", "peft 0.21.2", apart(ours, back, name))
     found = {site: (a.rank, a.alpha) for site, a in adapters(ours)}
     assert set(found.values()) == {(6, 9), (3, 5)} and all(".1." in site for site in found)
 

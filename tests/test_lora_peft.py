@@ -41,7 +41,7 @@ names = pytest.mark.parametrize("name", TARGETS)
 @names
 @pytest.mark.parametrize("rslora", [False, True])
 def test_forward_and_gradients(name, rslora):
-    both(name, rslora=rslora).check("LoRA", name, tol=1e-6)
+    both(name, rslora=rslora).check("rsLoRA" if rslora else "LoRA", name, tol=1e-6)
 
 
 @names

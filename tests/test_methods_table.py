@@ -1,6 +1,7 @@
 """The table of methods is complete, and says what the pages say."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from contract import load_rows
 from peft_from_scratch.__main__ import main
 from peft_from_scratch.methods.table import markdown, pages, rows
 
+ROOT = Path(__file__).parent.parent
 # Pages whose contract is tested elsewhere: in place, choosing weights for another adapter, training nothing or a gate.
 ELSEWHERE = {"Full fine-tuning", "Arrow", "X-LoRA", "Ladder side tuning", "Shadow"}
 
@@ -130,11 +132,22 @@ def test_every_method_outside_peft_has_its_rows():
     assert set().union(*OUTSIDE.values()) <= words_of_peft().keys()
 
 
+def test_every_row_has_an_oracle_or_two_properties():
+    """The properties are tests, named by file and function."""
+    recorded = json.loads((ROOT / "results" / "oracles.json").read_text())
+    for card, _, _ in pages():
+        seen = recorded[card.name]
+        assert "oracle" in seen or len(seen["properties"]) == 2, card.name
+        for test in seen.get("properties", []):
+            file, name = test.split("::")
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(), test
+
+
 def test_markdown_has_a_line_a_method():
     page = markdown(rows())
     assert len(re.findall(r"^\| .* \| \[", page, re.M)) == len(pages())
 
 
 def test_the_committed_page_is_the_one_that_the_command_makes():
-    page = (Path(__file__).parent.parent / "methods.md").read_text(encoding="utf-8")
+    page = (ROOT / "methods.md").read_text(encoding="utf-8")
     assert page.rstrip() == markdown(rows()), "run: python -m peft_from_scratch methods --markdown > methods.md"

@@ -9,7 +9,7 @@ import pytest
 import test_contract as contract
 import torch
 from hosts import batch, host, stir
-from peft_twin import Twin, peft, suffixes
+from peft_twin import Twin, peft, record, suffixes
 from torch import nn
 
 from peft_from_scratch import LoRA, describe, inject, merge, remove, trained
@@ -228,6 +228,7 @@ def test_double_quantised_constants_are_bitsandbytes(shape):
     _, state = theirs(W, double=True)
     mine, absmax = store(W), store(W, double=False).absmax
     assert torch.equal(mine.absmax2, state.state2.absmax) and torch.equal(mine.offset, state.offset)
+    record("NF4 with double quantisation", f"bitsandbytes {bnb.__version__}", 0.0)
     key = torch._C.DispatchKeySet(torch._C.DispatchKey.CompositeExplicitAutograd)
     kernel = torch.ops.bitsandbytes.quantize_blockwise.default
     assert torch.equal(mine.absmax, kernel.redispatch(key, absmax - absmax.mean(), dynamic8(), 256)[0])

@@ -130,3 +130,13 @@ def test_a_shadow_has_the_kinds_of_as_many_blocks_as_it_has():
     model = inject(plain, shadow.shadow(plain, BLOCKS, 1))
     body = next(a for _, a in adapters(model) if isinstance(a, shadow.ShadowBody))
     assert body.side.config.layer_types == ["full_attention"]
+
+
+def test_the_shadow_of_a_half_precision_model_computes_in_float32():
+    plain = host("llama").bfloat16()
+    model = inject(plain, shadow.shadow(plain, BLOCKS, 1))
+    body = next(a for _, a in adapters(model) if isinstance(a, shadow.ShadowBody))
+    ids = batch("llama")["input_ids"]
+    model(input_ids=ids)
+    x = body.get_input_embeddings()(ids).float()
+    assert torch.equal(body.state.s0, body.side(inputs_embeds=x, use_cache=False)[0])

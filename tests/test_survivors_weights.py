@@ -21,13 +21,14 @@ from peft_from_scratch.methods.lowrank import (
     velora,
 )
 from peft_from_scratch.methods.lowrank.importance import Importance
-from peft_from_scratch.methods.lowrank.starts import corda, lora_ga
+from peft_from_scratch.methods.lowrank.starts import corda, eva, lora_ga
 from peft_from_scratch.methods.lowrank.starts.loftq import loftq
 from peft_from_scratch.methods.lowrank.starts.pissa import pissa
 from peft_from_scratch.methods.mixture import lily
 from peft_from_scratch.methods.representation.direft import DiReFT
 from peft_from_scratch.methods.rotation import hra
 from peft_from_scratch.methods.selective import diff_pruning
+from peft_from_scratch.methods.transform.fourierft import FourierFT
 
 
 class Two(nn.Module):
@@ -301,3 +302,32 @@ def test_gradients_pass_through_a_compressed_layer_whose_A_is_frozen():
     adapter(x).sum().backward()
     wanted = (adapter.base.weight + adapter.change()).sum(0).expand(5, 12)
     assert torch.allclose(x.grad, wanted, atol=1e-5)
+
+
+def test_the_damping_doubles_until_the_inverse_is_one(monkeypatch):
+    invert, calls = torch.linalg.inv, []
+
+    def fails_twice(M):
+        calls.append(M)
+        return invert(M) if len(calls) > 2 else torch.zeros_like(M)
+
+    monkeypatch.setattr(torch.linalg, "inv", fails_twice)
+    fixed, _ = corda.damped(torch.diag(torch.tensor([1.0, 2.0, 6.0])))
+    assert torch.allclose(fixed - torch.diag(torch.tensor([1.0, 2.0, 6.0])), 0.04 * 3 * torch.eye(3), atol=1e-6)
+
+
+def test_two_layers_that_start_along_the_same_directions_go_their_own_ways():
+    start = eva.along(torch.eye(12)[:2])
+    one, other = (LoRA(nn.Linear(12, 8), rank=2, start=start) for _ in range(2))
+    stir([one.A])
+    assert torch.equal(other.A, torch.eye(12)[:2])
+
+
+def test_eva_with_the_same_rank_everywhere():
+    model = Two()
+    targets = eva.eva(model, "a|b", [{"x": torch.randn(20, 12)}], rank=2, rho=1.0, keep=lambda batch: None)
+    assert sorted(a.rank for _, a in adapters(inject(model, targets))) == [2, 2]
+
+
+def test_fourier_places_come_from_the_seed_alone():
+    assert set(FourierFT(nn.Linear(12, 8), n=5).own_state()) == {"c"}

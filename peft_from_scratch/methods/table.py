@@ -36,13 +36,19 @@ def rows() -> list[tuple[str, ...]]:
     recorded = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     table = []
     for card, path, lines in pages():
-        seen = recorded.get(card.name)
-        oracle = f"{seen['oracle']}: {seen['difference']:.0e}" if seen else ""
+        oracle = told(recorded.get(card.name, {}))
         merges = "yes" if card.merges else "no"
         table.append(
             (card.name, card.paper, card.category, card.attaches, card.count, merges, oracle, path, str(lines))
         )
     return table
+
+
+def told(seen: dict) -> str:
+    """A library and the largest difference from it; where no library has the method, the properties that are tested."""
+    if "oracle" in seen:
+        return f"{seen['oracle']}: {seen['difference']:.0e}"
+    return "; ".join(test.split("::test_")[1].replace("_", " ") for test in seen.get("properties", []))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(text.ljust(width) for text, width in zip(line, wide, strict=True)).rstrip())
-    print(f"\n{len(table)} methods; oracle: the library that each is held equal to, and how nearly")
+    print(f"\n{len(table)} methods; oracle: the library that each is held equal to, and how nearly; or what is tested")
     return 0
 
 

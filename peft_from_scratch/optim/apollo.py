@@ -1,7 +1,7 @@
 """APOLLO: SGD whose step length, channel by channel, is what Adam would take.
 Zhu et al. 2024, arXiv:2412.05270, section 4.
 
-    R = P G        G: (m, n), m ≤ n,   P: (r, m) random, N(0, 1/r)        R̃ = M / (√V + ε), Adam on R: (r, n)
+    R = P G    G: (m, n), m < n (else Gᵀ),   P: (r, m) random, N(0, 1/r)    R̃ = M / (√V + ε), Adam on R: (r, n)
     W ← W - η √α G diag(s)             s_j = ‖R̃_j‖ / ‖R_j‖, for each column j (the larger side)
 
 The direction is the raw gradient, only its scale is adaptive, and a random projection keeps lengths well enough for

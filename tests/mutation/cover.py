@@ -7,6 +7,7 @@ import time
 from functools import cache
 from pathlib import Path
 
+from .page import Mutant
 from .swap import PACKAGE, ROOT
 
 CACHE = ROOT / ".pytest_cache" / "mutation-map.json"
@@ -65,14 +66,22 @@ def measure(items, run) -> dict[str, dict]:
     return found
 
 
+class Shared(dict):
+    """Equal lists of lines are one object: a smaller process forks faster."""
+
+    def __call__(self, read: dict) -> dict:
+        return {k: self.setdefault(tuple(v), tuple(v)) if isinstance(v, list) else v for k, v in read.items()}
+
+
 class Map:
     """What is known about each test, kept between runs under the hash of the test's file."""
 
     def __init__(self, files: set[str]):
         """`files`: those of the tests that were collected, read now, so that a later edit counts as a change."""
-        kept = json.loads(CACHE.read_text()) if CACHE.exists() else {}
+        kept = json.loads(CACHE.read_text(), object_hook=Shared()) if CACHE.exists() else {}
         self.files = {f: digest((ROOT / f).read_text()) for f in files}
-        self.killers: dict[str, str] = kept.get("killers", {})  # what ended a mutant last time, to be tried first
+        self.killers: dict[str, str] = kept.get("killers", {})  # what ended a mutant last time
+        self.kills: dict[str, int] = {}  # how many each test has ended in this run
         same = {f for f in files if kept.get("files", {}).get(f) == self.files[f]}
         self.tests = {t: known for t, known in kept.get("tests", {}).items() if t.split("::")[0] in same}
 
@@ -85,10 +94,37 @@ class Map:
         beside.write_text(json.dumps({"files": self.files, "tests": self.tests, "killers": self.killers}))
         beside.replace(CACHE)
 
-    def tests_of(self, page: str, wanted: set[Line] | None = None) -> list[str]:
-        """The tests that run one of these lines (None: any of the page), the quick ones first."""
-        hit = [
+    def killed(self, page: str, mutant: Mutant, test: str) -> None:
+        self.kills[test] = self.kills.get(test, 0) + 1
+        self.killers[f"{page} {mutant.key()}"] = test
+
+    def tests_of(self, page: str, functions: set[str] | None = None) -> list[str]:
+        """The tests that run one of these functions (None: any of the page). Not by line: what is kept may be older
+        than the page, and lines move."""
+        return [
             t for t, known in self.tests.items()
-            if known["passed"] and page in known["pages"] and (wanted is None or wanted & set(known["pages"][page]))
+            if known["passed"] and page in known["pages"]
+            and (functions is None or functions & {line.split("+")[0] for line in known["pages"][page]})
         ]  # fmt: skip
-        return sorted(hit, key=lambda t: self.tests[t]["seconds"])
+
+    def tests_for(self, page: str, mutant: Mutant, most: float) -> list[str]:
+        """Those that run the function (for what runs at import: that touch the page), up to `most` seconds. First what
+        killed this one before, then what runs the line, what kills most, and one quick case of each test function
+        before the next."""
+        lines = set(names(page, range(mutant.lines[0], mutant.lines[1] + 1)))
+        found = self.tests_of(page, {line.split("+")[0] for line in lines} if mutant.function else None)
+        turn, order = {}, {}
+        for t in sorted(found, key=lambda t: (len(self.tests[t]["pages"]), self.tests[t]["seconds"])):
+            function = t.split("[")[0]
+            turn[function] = turn.get(function, 0) + 1
+            dear = turn[function] * (self.tests[t]["seconds"] + 0.02)
+            elsewhere = lines.isdisjoint(self.tests[t]["pages"][page])
+            is_killer = t == self.killers.get(f"{page} {mutant.key()}")
+            order[t] = (not is_killer, elsewhere, -self.kills.get(t, 0), dear)
+        chosen, seconds = [], 0.0
+        for t in sorted(order, key=order.get):
+            seconds += self.tests[t]["seconds"]
+            if seconds > most and chosen:
+                break
+            chosen.append(t)
+        return chosen

@@ -55,9 +55,13 @@ def load() -> dict:
 
 
 def is_current(page: str, kept: dict, known: Map) -> bool:
-    entry = kept["pages"].get(page, {})
-    here = (source_hash(page), tests_hash(page, known))
-    return (entry.get("source"), entry.get("tests")) == here and not entry["survived"]
+    """Is it done, and neither page, tests nor its list of equivalents have changed since?"""
+    entry = kept["pages"].get(page)
+    if entry is None or entry["survived"]:
+        return False
+    listed = {(e["operator"], e["line"], e["becomes"]) for e in entry["equivalent"]}
+    now = (source_hash(page), tests_hash(page, known), equivalents().get(page, {}).keys())
+    return (entry["source"], entry["tests"], listed) == now
 
 
 def save(page: str, found: list[Mutant], equal: list[Mutant], survived: list[Mutant], known: Map) -> None:
@@ -76,7 +80,11 @@ def save(page: str, found: list[Mutant], equal: list[Mutant], survived: list[Mut
     pages = dict(sorted(kept["pages"].items()))
     counts = {k: sum(p[k] for p in pages.values()) for k in ("total", "killed")}
     counts |= {k: sum(len(p[k]) for p in pages.values()) for k in ("equivalent", "survived")}
-    text = json.dumps({"command": "python tests/mutate.py --write", "all": counts, "pages": pages}, indent=1)
+    said = "every fault of mutation/operators.py at every place of each page, but those listed as equivalent; no sample"
+    counts = {"pages": len(pages)} | counts
+    text = json.dumps(
+        {"command": "python tests/mutate.py --write", "run": said, "all": counts, "pages": pages}, indent=1
+    )
     beside = RESULTS.with_suffix(".part")
     beside.write_text(text + "\n")
     os.replace(beside, RESULTS)

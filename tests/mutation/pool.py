@@ -31,9 +31,8 @@ class Pool:
         """Never comes back."""
         os.setsid()
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        if not os.environ.get("MUTATE_DEBUG"):
-            os.dup2(nowhere, 2)
+        for stream in () if os.environ.get("MUTATE_DEBUG") else (1, 2):
+            os.dup2(nowhere, stream)
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(folder)  # its own tmp_path
         status = 1
         try:
@@ -49,7 +48,8 @@ class Pool:
             os._exit(status)
 
     def finished(self):
-        """The next (label, answer); the answer is "late" where the limit ended it."""
+        """The next (label, answer): "late" or "crashed" where a limit or a signal ended the child, None where it gave
+        up by itself, which says nothing."""
         while True:
             for pid, (label, folder, deadline) in list(self.running.items()):
                 done, status = os.waitpid(pid, os.WNOHANG)
@@ -60,8 +60,9 @@ class Pool:
                 if done or late:
                     del self.running[pid]
                     file = folder / "answer.json"
-                    alarm = bool(done) and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+                    signalled = bool(done) and os.WIFSIGNALED(status)
+                    alarm = signalled and os.WTERMSIG(status) == signal.SIGALRM
                     answer = json.loads(file.read_text()) if file.exists() else None
                     shutil.rmtree(folder, ignore_errors=True)
-                    return label, ("late" if late or alarm else answer)
+                    return label, ("late" if late or alarm else "crashed" if signalled else answer)
             time.sleep(0.005)

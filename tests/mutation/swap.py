@@ -1,15 +1,10 @@
-"""Put a mutated page into the running program.
-
-Two ways. `in_place` gives the live function the code of its mutated twin, compiled under the same shape checker:
-nothing is imported again, so it costs milliseconds. `reload` is for what runs at import (decorators, tables, class
-bodies), and for a second look at survivors: it forgets the package and the tests, and they are imported again with the
-mutated text.
+"""Put a mutated page into the running program: the live function gets the code of its mutated twin, compiled under the
+same shape checker. Nothing is imported again, so it costs milliseconds. What runs at import (decorators, tables, class
+bodies) it cannot reach: that takes a process of its own, see fresh.py.
 """
 
 import gc
 import importlib.util
-import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, FunctionType
 
@@ -48,34 +43,18 @@ def compiled(page: str, text: str) -> dict[tuple[str, int], CodeType]:
     return found
 
 
-def in_place(page: str, function: str, text: str, live: dict[str, list[FunctionType]]) -> bool:
-    """Swap the function's code. False where that cannot be done, or would not reach all of it."""
+def in_place(page: str, function: str, text: str, live: dict[str, list[FunctionType]]) -> dict[FunctionType, CodeType]:
+    """Swap the function's code, and give what was there. Nothing where that cannot be done, or not for all of it."""
     path = ROOT / PACKAGE / page
     old, new = compiled(page, path.read_text()), compiled(page, text)
     targets = {old[key]: new[key] for key in old if key[0] == function and key in new}
     functions = [f for f in live.get(str(path), ()) if f.__code__ in targets]
     inner = any(f.__code__.co_qualname.startswith(f"{function}.<locals>") for f in live.get(str(path), ()))
     if inner or len({f.__code__ for f in functions}) != len(targets) or not targets:
-        return False
+        return {}
     if any(len(f.__code__.co_freevars) != len(targets[f.__code__].co_freevars) for f in functions):
-        return False
+        return {}
+    before = {f: f.__code__ for f in functions}
     for f in functions:
         f.__code__ = targets[f.__code__]
-    return True
-
-
-def reload(page: str, text: str) -> None:
-    """From now on an import of the page finds the mutated text; everything that could know the old one is forgotten."""
-    original, name, path = SourceFileLoader.get_code, module_of(page), str(ROOT / PACKAGE / page)
-
-    def get_code(self, fullname):
-        return self.source_to_code(text.encode(), path) if fullname == name else original(self, fullname)
-
-    SourceFileLoader.get_code = get_code
-    tests = str(ROOT / "tests")
-    for key, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        if key.split(".")[0] == PACKAGE or (
-            file.startswith(tests) and key.split(".")[0] not in ("mutation", "__main__")
-        ):
-            del sys.modules[key]
+    return before

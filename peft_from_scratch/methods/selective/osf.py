@@ -36,7 +36,7 @@ class OSF(Adapter):
         # found again from the base when a file is loaded, so not saved
         frozen = {"U_h": U[:, :h], "V_h": V[:h], "U0": U[:, h:], "S0": S[h:], "V0": V[h:]}
         for name, t in frozen.items():
-            self.register_buffer(name, t.contiguous(), persistent=False)
+            self.register_buffer(name, t.clone(memory_format=torch.contiguous_format), persistent=False)
         self.U, self.S, self.V = (nn.Parameter(t.clone()) for t in (self.U0, self.S0, self.V0))
 
     def free(self) -> tuple[Float[Tensor, "d_out k"], Float[Tensor, "k d_in"]]:
