@@ -10,6 +10,7 @@ COMMANDS = {
         "peft_from_scratch.cost",
         "what a training step costs in numbers, FLOPs and bytes, predicted and measured",
     ),
+    "course": ("peft_from_scratch.course.cli", "for instructors: doctor, release, grade and more (also peft-course)"),
     "demo": ("peft_from_scratch.demo", "fine-tune a real model in full, head only, by BitFit and by LoRA"),
     "fetch": ("peft_from_scratch.fetch", "download models and data into the cache, each checked by its hash"),
     "methods": ("peft_from_scratch.methods.table", "all methods: paper, what they train, oracle, page"),

@@ -135,7 +135,8 @@ def test_bias(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Llama's layers have no bias to merge it into
         their = config(name, LINEAR[name], lora_bias=True)
-        Twin(name, LINEAR[name], lambda base: LoRA(base, 3, 5, bias=True), their, with_bias).check("LoRA with a bias", name)
+        twin = Twin(name, LINEAR[name], lambda base: LoRA(base, 3, 5, bias=True), their, with_bias)
+        twin.check("LoRA with a bias", name)
 
 
 def test_a_bias_that_cannot_be_merged_says_so():

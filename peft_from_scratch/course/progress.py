@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from .room.learner import forward
+
 _DRIVE = Path("/content/drive/MyDrive")  # Google Drive in Colab: it outlives the session
 _memory: dict[Path, list[dict]] = {}  # what could not be written to that file
 _told: set[Path] = set()
@@ -42,6 +44,7 @@ def log_event(kind: str, **fields: object) -> None:
             f"Progress cannot be saved to {path} ({error.strerror or error}). It is kept in memory until this "
             "session ends; set PFS_PROGRESS to a file that can be written.",
         )
+    forward(event, path)
 
 
 def read_events(path: Path | None = None) -> list[dict]:

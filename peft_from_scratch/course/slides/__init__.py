@@ -1,0 +1,42 @@
+"""`course slides`: one deck a lesson in one file, with speaker notes and timings; press S for the speaker's view."""
+
+import argparse
+from pathlib import Path
+
+from ..files import write
+from ..lessons import notebook_path
+from ..npm import REVEAL, members
+from ..site import require
+
+TOY = "Every number on these slides comes from a tiny random model and means nothing: for real ones use --mode cpu."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the decks go")
+    parser.add_argument(
+        "--mode", choices=("ci", "cpu", "gpu"), default="cpu", help="how figures are made (default cpu)"
+    )
+    parser.add_argument("--lesson", action="append", metavar="NN", help="only this lesson (may be given again)")
+
+
+def run(args: argparse.Namespace) -> int:
+    require()
+    from ..site.build import choose
+    from ..site.execute import executed
+    from .deck import deck
+    from .notes import read_notes
+    from .page import page
+
+    lessons, reveal = choose(args.lesson), members(REVEAL)
+    for lesson in lessons:
+        path = notebook_path(lesson)
+        notes = read_notes(path.parent / "instructor" / f"{path.stem}.md")
+        slides = deck(lesson, executed(path, args.mode), notes)
+        if args.mode == "ci":
+            slides[0][0].text += f"\n\n*{TOY}*"
+        to = write(args.out / f"{path.stem}.html", page(lesson, slides, reveal))
+        print(
+            f"{to}: {sum(map(len, slides))} slides{'' if notes.page else ', no notes: it has no instructor page yet'}"
+        )
+    print("Open one in a browser; it needs no network. S opens the speaker's view, ? lists the keys.")
+    return 0
