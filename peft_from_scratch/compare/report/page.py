@@ -63,7 +63,8 @@ def section_html(part: Section, place: int) -> str:
 
 def figure_html(fig: Figure, alt: str, key: str) -> str:
     drawn = svg(fig, key).replace("<svg ", f'<svg role="img" aria-labelledby="{key}-words" ', 1)
-    return f'<figure><div class="wide">{drawn}</div><figcaption id="{key}-words">{words(alt)}</figcaption></figure>\n'
+    said = f'<figcaption id="{key}-words">{words(alt)}</figcaption>'
+    return f'<figure><div class="wide" tabindex="0">{drawn}</div>{said}</figure>\n'  # a wide one moves by keyboard
 
 
 def svg(fig: Figure, key: str) -> str:

@@ -55,6 +55,10 @@ def _execute(notebook, path: Path, mode: str):
         )
         try:
             client.execute(env=inside)
+        except AssertionError:
+            if client.km is None:  # stopped from outside: nbclient ends its kernel, then trips over that
+                raise KeyboardInterrupt from None
+            raise
         except (CellTimeoutError, DeadKernelError) as error:
             raise CourseError(
                 f"{path.stem} did not run to its end in {mode} mode: {str(error).splitlines()[0]}"
