@@ -78,6 +78,11 @@ def new_uniform(layer: nn.Module, *shape: int) -> nn.Parameter:
     return nn.init.uniform_(new_weight(layer, *shape), -bound, bound)
 
 
+def new_kaiming(layer: nn.Module, *shape: int) -> nn.Parameter:
+    """As `new_uniform`, but n is what one output reads: columns, times the size of a kernel."""
+    return nn.init.kaiming_uniform_(new_weight(layer, *shape), a=5**0.5)
+
+
 def down(layer: nn.Module, x: Shaped[Tensor, "..."], A: Float[Tensor, "rank d_in"]) -> Float[Tensor, "..."]:
     """A x: what `layer` does to x, with A in place of W and without the bias."""
     if isinstance(layer, nn.Embedding):  # called on the layer itself, so that a subclass that scales does so here

@@ -16,6 +16,16 @@ def full_change(layer: nn.Module, x: Tensor, change: Float[Tensor, "d_out d_in"]
     return down(layer, x, change)
 
 
+# Tucker: a convolution's weight from two factors and a small kernel ---------------------------------------------------
+
+
+def tucker(
+    B: Float[Tensor, "d_out rank"], T: Float[Tensor, "rank rank height width"] | None, A: Float[Tensor, "rank inputs"]
+) -> Float[Tensor, "d_out d_in"]:
+    """B A, or with kernels in between: the flattened weight of a convolution."""
+    return B @ A if T is None else torch.einsum("pi,ijkl,jq->pqkl", B, T, A).flatten(1)
+
+
 # Cayley: rotations from skew-symmetric matrices ----------------------------------------------------------------------
 
 

@@ -18,14 +18,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...layers import down, new_weight, up, weight_of
-from ..maths import full_change
+from ...layers import down, new_kaiming, new_weight, up, weight_of
+from ..maths import full_change, tucker
 from ..parts import Added, drop_outputs
-
-
-def random(layer: nn.Module, *shape: int) -> nn.Parameter:
-    """U(±1 / √fan_in), as in a new linear layer."""
-    return nn.init.kaiming_uniform_(new_weight(layer, *shape), a=5**0.5)
 
 
 class LoHa(Added):
@@ -49,9 +44,9 @@ class LoHa(Added):
         self.tucker = tucker and isinstance(base, nn.Conv2d) and base.kernel_size != (1, 1)
         self.cheap = not self.tucker and rank**2 * (d_in + d_out) < d_in * d_out
         inputs, kernel = (base.weight.shape[1], base.kernel_size) if self.tucker else (d_in, ())
-        self.B1, self.A1 = random(base, d_out, rank), random(base, rank, inputs)
-        self.B2, self.A2 = random(base, d_out, rank), new_weight(base, rank, inputs)
-        self.T1, self.T2 = (random(base, rank, rank, *kernel) if kernel else None for _ in range(2))
+        self.B1, self.A1 = new_kaiming(base, d_out, rank), new_kaiming(base, rank, inputs)
+        self.B2, self.A2 = new_kaiming(base, d_out, rank), new_weight(base, rank, inputs)
+        self.T1, self.T2 = (new_kaiming(base, rank, rank, *kernel) if kernel else None for _ in range(2))
 
     def forward(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         y = self.base(x)
@@ -69,14 +64,7 @@ class LoHa(Added):
         return up(self.base, down(self.base, x, A), self.scale * B)
 
     def change(self) -> Float[Tensor, "d_out d_in"]:
-        return self.scale * product(self.B1, self.T1, self.A1) * product(self.B2, self.T2, self.A2)
+        return self.scale * tucker(self.B1, self.T1, self.A1) * tucker(self.B2, self.T2, self.A2)
 
     def extra_repr(self) -> str:
         return f"rank={self.rank}, alpha={self.alpha:g}" + (", tucker=True" if self.tucker else "")
-
-
-def product(
-    B: Float[Tensor, "d_out rank"], T: Float[Tensor, "rank rank height width"] | None, A: Float[Tensor, "rank inputs"]
-) -> Float[Tensor, "d_out d_in"]:
-    """B A, or with kernels in between: the flattened weight of a convolution."""
-    return B @ A if T is None else torch.einsum("pi,ijkl,jq->pqkl", B, T, A).flatten(1)

@@ -17,10 +17,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from ...layers import weight_of
-from ..maths import factors, full_change, kronecker_times
+from ...layers import new_kaiming, weight_of
+from ..maths import factors, full_change, kronecker_times, tucker
 from ..parts import Added, drop_outputs
-from .loha import product, random
 
 
 class LoKr(Added):
@@ -58,14 +57,14 @@ class LoKr(Added):
         tucker = tucker and kernel != (1, 1) and split2
         self.W1b, self.W1a = pair(base, m1, n1, rank if split1 else None)
         self.W2b, self.W2a = pair(base, m2, n2 if tucker else n2 * kernel[0] * kernel[1], rank if split2 else None)
-        self.T = random(base, rank, rank, *kernel) if tucker else None
+        self.T = new_kaiming(base, rank, rank, *kernel) if tucker else None
         nn.init.zeros_(self.W1b if zero == "W1" else self.W2b if self.W2a is None else self.W2a)
 
     def W1(self) -> Float[Tensor, "m1 n1"]:
         return self.W1b if self.W1a is None else self.W1b @ self.W1a
 
     def W2(self) -> Float[Tensor, "m2 n2"]:
-        return self.W2b if self.W2a is None else product(self.W2b, self.T, self.W2a)
+        return self.W2b if self.W2a is None else tucker(self.W2b, self.T, self.W2a)
 
     def forward(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         y = self.base(x)
@@ -89,5 +88,5 @@ class LoKr(Added):
 def pair(base: nn.Module, rows: int, columns: int, rank: int | None) -> tuple[nn.Parameter, nn.Parameter | None]:
     """The two factors of a random matrix, or the matrix itself and None."""
     if rank is None:
-        return random(base, rows, columns), None
-    return random(base, rows, rank), random(base, rank, columns)
+        return new_kaiming(base, rows, columns), None
+    return new_kaiming(base, rows, rank), new_kaiming(base, rank, columns)
