@@ -107,7 +107,8 @@ def record(name, result):
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
     found.setdefault(name, {})[MODE] = {
-        "seconds": round(result.seconds, 1), "peak_mb": round(result.peak_mb), "machine": machine,
+        "seconds": round(result.seconds, 1), "slowest_cell": round(result.slowest, 1),
+        "peak_mb": round(result.peak_mb), "machine": machine,
     }  # fmt: skip
     beside = RESULTS.with_suffix(".part")
     beside.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")

@@ -8,6 +8,7 @@ import re
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from ..course.points import summary
@@ -42,6 +43,7 @@ class RunResult:
     points: int = 0
     max_points: int = 0
     plots: int = 0
+    slowest: float = 0.0  # seconds of the slowest cell
 
 
 def run_notebook(
@@ -127,7 +129,18 @@ def _result(cells: list, peak, seconds: float, events: list[dict]) -> RunResult:
         found.points,
         found.max_points,
         plots,
+        max((_seconds(cell) for cell in cells), default=0.0),
     )
+
+
+def _seconds(cell) -> float:
+    """How long the kernel worked on a cell; nbclient notes the times in its metadata."""
+    told = cell.metadata.get("execution", {})
+    times = [told.get(f"iopub.{what}") for what in ("status.busy", "status.idle")]
+    if not all(times):
+        return 0.0
+    start, end = (datetime.fromisoformat(time.replace("Z", "+00:00")) for time in times)
+    return (end - start).total_seconds()
 
 
 def _text(output) -> str:
