@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .exercise import Exercise, Lesson, Property, Wrong
-from .tools import agrees, close, draw, expect, expect_tensor, name_the_fault, run, unchanged
+from .tools import agrees, close, draw, expect, expect_tensor, letters, name_the_fault, run, unchanged
 
 # 1. A first guess
 
@@ -434,13 +434,8 @@ REPAIR = Exercise(
 STEPS = {"C": "base", "H": "parameters", "E": "budget", "A": "train", "G": "evaluate", "D": "deploy and monitor"}
 
 
-def letters(order):
-    expect(isinstance(order, (list, tuple, str)), 'write the letters as a list: ["C", "A", ...].')
-    return [str(each).strip().upper() for each in order]
-
-
 def six_of_eight(order, rng):
-    found = letters(order)
+    found = letters(order, '"C", "A"')
     expect("B" not in found, "B is no step: who tests each epoch chooses by the test set, and its score is too good.")
     expect("F" not in found, "F is no step: a paper's rate fits its model, data and method. Choose yours on dev.")
     expect(len(found) == 6, f"six steps are wanted; you gave {len(found)}.")
@@ -449,7 +444,7 @@ def six_of_eight(order, rng):
 
 
 def in_order(order, rng):
-    found = letters(order)
+    found = letters(order, '"C", "A"')
     expect(found[:1] == ["C"], "the base comes first: it is what you freeze and adapt.")
     before = [("H", "E", "choose the parameters before you fix the budget: they decide what a step costs."),
               ("E", "A", "fix the budget before you train, or methods are compared at unequal cost."),

@@ -30,7 +30,7 @@ from .costs_runs import (
     without_residents,
 )
 from .exercise import Exercise, Lesson, Property, Wrong
-from .tools import expect
+from .tools import expect, letters
 
 # 1. What is always there
 
@@ -78,7 +78,7 @@ FAULTS = {
 
 
 def five_of_eight(order, rng):
-    found = letters(order)
+    found = letters(order, '"C", "E"', last="H")
     for letter, advice in FAULTS.items():
         expect(letter not in found, advice)
     expect(len(set(found)) == len(found), "a letter comes twice.")
@@ -86,7 +86,7 @@ def five_of_eight(order, rng):
 
 
 def in_order(order, rng):
-    found = letters(order)
+    found = letters(order, '"C", "E"', last="H")
     for first, then, advice in (
         ("C", "E", "the loss (E) is the last thing that the forward pass (C) computes."),
         ("E", "G", "the way back (G) starts at the loss (E)."),
@@ -95,13 +95,6 @@ def in_order(order, rng):
     ):
         both = first in found and then in found
         expect(not both or found.index(first) < found.index(then), advice)
-
-
-def letters(order):
-    expect(isinstance(order, (list, tuple, str)), 'write the letters as a list: ["C", "E", ...].')
-    found = [str(each).strip().upper() for each in order]
-    expect(all(len(each) == 1 and each in "ABCDEFGH" for each in found), "use the letters A to H.")
-    return found
 
 
 ORDER = Exercise(

@@ -5,7 +5,7 @@ from torch import nn
 from .choose_host import ABOVE, HEAD, STACK, Host, L, chosen_by, inside, is_chosen, names_of, vectors
 from .choose_price import caches_what_the_head_sees, is_valid, keeps_no_graph, stays_below, trains_at_least
 from .exercise import Exercise, Lesson, Property, Wrong
-from .tools import agrees, expect
+from .tools import agrees, expect, letters
 
 # 1. What lies in a module
 
@@ -360,31 +360,24 @@ LINES = {
 
 
 def five_of_eight(order, rng):
-    letters = letters_of(order)
+    found = letters(order, '"A"', last="H")
     for letter, why in LINES.items():
-        expect(letter not in letters, f"{letter}: {why}")
-    lost = [letter for letter in ORDER_KEY if letter not in letters]
-    expect(not lost and len(letters) == 5, f"five letters are wanted, each once; you gave {len(letters)}"
-                                           f"{f', without {lost[0]}' if lost else ''}.")  # fmt: skip
-
-
-def letters_of(order):
-    expect(isinstance(order, (list, tuple, str)), "give a list of letters.")
-    letters = [str(letter).strip().upper() for letter in order]
-    expect(all(letter in "ABCDEFGH" and len(letter) == 1 for letter in letters), "give letters from A to H.")
-    return letters
+        expect(letter not in found, f"{letter}: {why}")
+    lost = [letter for letter in ORDER_KEY if letter not in found]
+    without = f", without {lost[0]}" if lost else ""
+    expect(not lost and len(found) == 5, f"five letters are wanted, each once; you gave {len(found)}{without}.")
 
 
 def in_order(order, rng):
-    letters = letters_of(order)
+    found = letters(order, '"A"', last="H")
     why = {("D", "B"): "eval mode first, then the features.",
            ("B", "C"): "the features before what is trained on them.",
            ("F", "C"): "the optimiser is made once, before the epochs.",
            ("C", "H"): "the epochs, and inside them the step."}  # fmt: skip
     for (first, second), advice in why.items():
-        if first in letters and second in letters:
-            expect(letters.index(first) < letters.index(second), f"{first} comes before {second}: {advice}")
-    expect(letters[-1:] == ["H"], "H is the last: it is what each round does.")
+        if first in found and second in found:
+            expect(found.index(first) < found.index(second), f"{first} comes before {second}: {advice}")
+    expect(found[-1:] == ["H"], "H is the last: it is what each round does.")
 
 
 ORDER = Exercise(

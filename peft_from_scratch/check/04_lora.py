@@ -25,7 +25,7 @@ from .lora_layers import (
     unseen_stay,
 )
 from .lora_model import fits, gives_norms, is_whole, leaves_gradients, names_them, tells_none
-from .tools import close, draw, expect, expect_tensor, name_the_fault, run, unchanged
+from .tools import close, draw, expect, expect_tensor, letters, name_the_fault, run, unchanged
 
 # 1. The best low-rank part of a change
 
@@ -124,15 +124,8 @@ TRUNCATE = Exercise(
 LINES = {"C": "dropped", "F": "down", "A": "up", "D": "return"}
 
 
-def letters(order):
-    expect(isinstance(order, (list, tuple, str)), 'write the letters as a list: ["C", "A", ...].')
-    found = [str(each).strip().upper() for each in order]
-    expect(all(len(each) == 1 and each in "ABCDEFGH" for each in found), "use the letters A to H.")
-    return found
-
-
 def four_of_eight(order, rng):
-    found = letters(order)
+    found = letters(order, '"C", "A"', last="H")
     expect("B" not in found, "B scales by α alone: then the change grows with the rank. Which line divides by r?")
     expect("G" not in found, "G multiplies by r: the change grows with the rank twice over. Which line divides by r?")
     expect("E" not in found, "E drops outputs of B. LoRA's dropout thins the input of A, so that B stays whole.")
@@ -142,7 +135,7 @@ def four_of_eight(order, rng):
 
 
 def in_order(order, rng):
-    found = letters(order)
+    found = letters(order, '"C", "A"', last="H")
     for first, then, advice in (("C", "F", "`dropped` is used in F, so C comes before it."),
                                 ("F", "A", "`down` is used in A, so F comes before it: A (the matrix) first, then B."),
                                 ("A", "D", "nothing after a return is run: D is the last line.")):  # fmt: skip

@@ -31,7 +31,7 @@ from .qlora_layers import (
     starts_as_4bit,
     two_train,
 )
-from .tools import agrees, draw, expect, name_the_fault
+from .tools import agrees, draw, expect, letters, name_the_fault
 
 # 1. Whole numbers and a scale
 
@@ -226,15 +226,8 @@ BITS = Exercise(
 # 5. The forward of QLoRA, in order
 
 
-def letters(order):
-    expect(isinstance(order, (list, tuple, str)), 'write the letters as a list: ["A", "C", ...].')
-    found = [str(each).strip().upper() for each in order]
-    expect(all(len(each) == 1 and each in "ABCDEFGH" for each in found), "use the letters A to H.")
-    return found
-
-
 def four_of_eight(order, rng):
-    found = letters(order)
+    found = letters(order, '"A", "C"', last="H")
     expect("B" not in found, "B rounds the inputs. Nothing is saved by that, since x is not stored; the weight is.")
     expect("D" not in found, "D keeps the dequantised weight: after one pass the model is as large as it was before.")
     expect("F" not in found, "F rounds what was learned into the weight: most of it is lost. A and B stay beside it.")
@@ -246,7 +239,7 @@ def four_of_eight(order, rng):
 
 
 def in_order(order, rng):
-    found = letters(order)
+    found = letters(order, '"A", "C"', last="H")
     for first, then, advice in (("H", "C", "`W` is used in C, so H comes before it."),
                                 ("C", "E", "`y` is made in C and added to in E."),
                                 ("E", "A", "nothing after a return is run: A is the last line.")):  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from .comparison_intervals import draws_items, draws_seeds, gives_the_difference
 from .comparison_promises import BOUNDS, number_of, verdicts_follow
 from .exercise import Exercise, Lesson, Property, Wrong
-from .tools import expect, expect_number
+from .tools import expect, expect_number, letters
 
 # 1. An interval over seeds and items
 
@@ -252,13 +252,6 @@ GRID = Exercise(
 # 4. The order of a comparison
 
 
-def letters(order):
-    expect(isinstance(order, (list, tuple, str)), 'write the letters as a list: ["C", "A", ...].')
-    found = [str(each).strip().upper() for each in order]
-    expect(all(len(each) == 1 and each in "ABCDEFGHI" for each in found), "use the letters A to I.")
-    return found
-
-
 STRANGERS = {
     "B": "B gives all methods one rate: then the table ranks how near each method's own rate is to it.",
     "E": "E chooses by the test set, once a run. What was chosen by a score is no longer judged by it.",
@@ -268,7 +261,7 @@ STRANGERS = {
 
 
 def five_of_nine(order, rng):
-    found = letters(order)
+    found = letters(order, '"C", "A"', last="I")
     for letter, advice in STRANGERS.items():
         expect(letter not in found, advice)
     expect(len(set(found)) == len(found), "a letter comes twice.")
@@ -276,7 +269,7 @@ def five_of_nine(order, rng):
 
 
 def in_order(order, rng):
-    found = letters(order)
+    found = letters(order, '"C", "A"', last="I")
     for first, then, advice in (
         ("F", "C", "the margin and the budget (F) come before anything is run: later they could be chosen to fit."),
         ("C", "H", "the seeds (H) run at the rate that the search (C) has found."),

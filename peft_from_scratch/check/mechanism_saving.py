@@ -4,7 +4,7 @@ import torch
 
 from .exercise import Exercise, Property, Wrong
 from .mechanism_host import cell, same, snapshot, some, training, wrapped
-from .tools import close, distance, draw, expect
+from .tools import close, distance, draw, expect, letters
 
 # 4. Save
 
@@ -250,13 +250,8 @@ REASONS = {
 }
 
 
-def order_letters(order):
-    expect(isinstance(order, (list, tuple, str)), 'write the letters as a list: ["A", ...].')
-    return [str(each).strip().upper() for each in order]
-
-
 def seven_of_nine(order, rng):
-    found = order_letters(order)
+    found = letters(order, '"A"')
     expect("B" not in found, "B is no step: a seed gives the same random head only by luck of versions and of order, "
                              "and never the trained one.")  # fmt: skip
     expect("G" not in found, "G is no step: strict=False takes a state that does not fit without a word.")
@@ -266,7 +261,7 @@ def seven_of_nine(order, rng):
 
 
 def in_this_order(order, rng):
-    found = order_letters(order)
+    found = letters(order, '"A"')
     right = ["A", "I", "E", "H", "C", "F", "D"]
     for first, then in zip(right, right[1:], strict=False):
         late = first not in found or then in found and found.index(first) > found.index(then)

@@ -22,6 +22,14 @@ def expect(condition: object, advice: str) -> None:
         raise AssertionError(advice)
 
 
+def letters(order: object, like: str, last: str = "") -> list[str]:
+    """The letters of an answer that puts lines in order; `like` shows how to write them, `last` is the last one."""
+    expect(isinstance(order, (list, tuple, str)), f"write the letters as a list: [{like}, ...].")
+    found = [str(each).strip().upper() for each in order]
+    expect(not last or all(len(each) == 1 and "A" <= each <= last for each in found), f"use the letters A to {last}.")
+    return found
+
+
 def distance(got: Tensor, want: Tensor) -> float:
     """max |got - want|, or inf where shapes differ or a value is not finite."""
     if got.shape != want.shape or not bool(_isfinite(got).all()):
