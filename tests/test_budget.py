@@ -1,12 +1,16 @@
 """The budget: one place reads the mode; a bad one is a clear error; setup seeds and says one line."""
 
 import random
+from pathlib import Path
 
 import numpy
 import pytest
 import torch
 
-from peft_from_scratch.course import budget, setup
+from peft_from_scratch.course import budget, saved, setup
+from peft_from_scratch.course.budget import run_time
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -69,8 +73,21 @@ def test_setup_seeds_all_three_and_prints_one_line(monkeypatch, capsys):
     monkeypatch.setenv("PEFT_COURSE_MODE", "ci")
 
     def draws():
-        setup(3)
+        setup(seed=3)
         return random.random(), float(numpy.random.rand()), float(torch.rand(1))
 
     assert draws() == draws()
     assert capsys.readouterr().out.count("\n") == 2
+
+
+def test_setup_says_how_long_a_lesson_runs(monkeypatch, capsys):
+    """From the measured file, for every lesson there is."""
+    monkeypatch.setenv("PEFT_COURSE_MODE", "cpu")
+    found = saved("notebooks")
+    for name in (path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        setup(name[:2])
+        said = capsys.readouterr().out.splitlines()[1]
+        assert f"{found[name]['cpu']['seconds'] / 60:.1f} minutes" in said
+        assert f"{found[name]['cpu']['peak_mb'] / 1000:.1f} GB" in said
+        assert f'setup("{name[:2]}")' in (ROOT / "notebooks" / f"{name}.ipynb").read_text().replace('\\"', '"')
+    assert run_time("99", "cpu") == run_time("00", "gpu") == ""

@@ -1,6 +1,6 @@
 """Every lesson's notebook keeps the limits, runs untouched with 0 points, and runs solved with all of them.
 
-PFS_WRITE_RESULTS=1 also writes the seconds and the peak memory of the solved run to results/notebooks.json.
+PFS_WRITE_RESULTS=1 also writes the seconds and the peak memory of the solved run to results/lessons/notebooks.json.
 """
 
 import json
@@ -19,7 +19,7 @@ pytest.importorskip("nbclient")
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-RESULTS = ROOT / "results" / "notebooks.json"
+RESULTS = ROOT / "results" / "lessons" / "notebooks.json"
 MODE = os.environ.get("PEFT_COURSE_MODE", "ci")  # a results run chooses cpu or gpu
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

@@ -71,8 +71,9 @@ def budget() -> Budget:
     )
 
 
-def setup(seed: int = 0) -> Budget:
-    """Seed Python, numpy and torch, print one line on this machine, and return its budget."""
+def setup(lesson: str = "", seed: int = 0) -> Budget:
+    """Seed Python, numpy and torch, say what this machine is and how long the lesson's runs took where they were
+    measured, and return the machine's budget."""
     import numpy
     import torch
 
@@ -81,7 +82,21 @@ def setup(seed: int = 0) -> Budget:
     torch.manual_seed(seed)
     machine = budget()
     print(machine)
+    if took := run_time(lesson, machine.mode):
+        print(took)
     return machine
+
+
+def run_time(lesson: str, mode: str) -> str:
+    """The measured minutes and memory of a lesson's runs in one sentence; "" where nobody measured them."""
+    from .saved import saved
+
+    for name, modes in saved("notebooks").items():
+        if name[:2] == lesson and mode in modes:
+            found = modes[mode]
+            took, memory = f"{found['seconds'] / 60:.1f} minutes", f"at most {found['peak_mb'] / 1000:.1f} GB of memory"
+            return f"all runs of this lesson: {took}, {memory} (measured on {found['machine']}, nothing beside it)"
+    return ""
 
 
 def has_gpu() -> bool:

@@ -1,13 +1,11 @@
 """What this machine has: free memory, free disk; and how long the lessons took where they were measured."""
 
-import json
 import os
 import shutil
 from pathlib import Path
 
 from ..check.exercise import Lesson
-
-_MEASURED = Path(__file__).resolve().parents[2] / "results" / "notebooks.json"
+from .saved import saved
 
 
 def memory() -> tuple[int | None, int | None]:
@@ -34,12 +32,8 @@ def free_disk(folder: Path) -> int:
 
 
 def run_times(lesson: Lesson) -> dict[str, float]:
-    """{mode: seconds} of the solved notebook, from results/notebooks.json; empty where nobody measured."""
-    try:
-        found = json.loads(_MEASURED.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {mode: each["seconds"] for mode, each in found.get(f"{lesson.id}_{lesson.slug}", {}).items()}
+    """{mode: seconds} of the solved notebook, as it was measured; empty where nobody did."""
+    return {mode: each["seconds"] for mode, each in saved("notebooks").get(f"{lesson.id}_{lesson.slug}", {}).items()}
 
 
 def cores() -> int:
