@@ -13,6 +13,7 @@ import pytest
 
 from peft_from_scratch.check import lesson
 from peft_from_scratch.check.notebooks import cell_of, check_cells, run_notebook, validate_notebook
+from peft_from_scratch.course.routes import ROUTES
 
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("nbclient")
@@ -72,12 +73,31 @@ def test_untouched_it_runs_and_scores_nothing(path):
 
 
 @each_notebook
-def test_solved_it_scores_everything(path):
-    result = run_notebook(path, solved=True, mode=MODE, timeout=600, env={"PFS_STRICT": "1"})
+def test_solved_it_scores_everything(path, tmp_path):
+    """And all that it draws keeps the rules of tests/figure_rules.py, with words for those who do not see it."""
+    watched = nbformat.read(path, as_version=4)
+    drawn = tmp_path / "drawn.txt"
+    watch = (
+        f"import sys; sys.path.append({str(ROOT / 'tests')!r})\nimport figure_rules; figure_rules.watch({str(drawn)!r})"
+    )
+    watched.cells.insert(0, nbformat.v4.new_code_cell(watch))
+    nbformat.write(watched, tmp_path / path.name)
+    result = run_notebook(tmp_path / path.name, solved=True, mode=MODE, timeout=600, env={"PFS_STRICT": "1"})
     assert result.errors == ()
     assert result.points == result.max_points == sum(task.points for task in tasks_of(path))
+    figures = drawn.read_text().splitlines()
+    assert "drawn" in figures and set(figures) == {"drawn"}, sorted(set(figures))
+    assert result.pictures and all(len(alt) > 30 for alt in result.pictures), "use show(fig, alt)"
     if os.environ.get("PFS_WRITE_RESULTS") == "1":
         record(path.stem, result)
+
+
+def test_what_was_measured_keeps_the_limits():
+    """On two cores: ten minutes a lesson, three a cell; fifteen minutes of runs in the workshop of three hours."""
+    took = {name[:2]: modes["cpu"] for name, modes in json.loads(RESULTS.read_text()).items()}
+    assert set(took) == {path.stem[:2] for path in NOTEBOOKS}
+    assert all(each["seconds"] < 600 and each["slowest_cell"] < 180 for each in took.values())
+    assert sum(took[id]["seconds"] for id in ROUTES["3h"]) < 15 * 60
 
 
 def stripped(path):

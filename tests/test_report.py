@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 import synthetic_runs as made_up
+from figure_rules import violations
 
 from peft_from_scratch.compare import report
 from peft_from_scratch.compare.report import maps, others
@@ -15,6 +16,7 @@ from peft_from_scratch.compare.report.read import read_tables
 from peft_from_scratch.compare.report.rows import Row, cells, rows_of
 from peft_from_scratch.compare.report.sections import sections, verdict
 from peft_from_scratch.measure.intervals import Interval
+from peft_from_scratch.plots import as_html
 
 DRAWS = 40
 
@@ -142,7 +144,8 @@ def test_the_sections_and_their_figures(folder):
     for part in parts.values():
         for name, fig, alt in part.figures:
             assert len(alt.split()) > 12 and alt.endswith("."), name
-            assert fig.axes
+            as_html(fig, alt)
+            assert violations(fig) == [], name
     multiple = parts["sentiment on cpu"].words[1]
     assert multiple.startswith("6 methods are compared with full")
     assert "0.0 commit abc" in parts["sentiment on cpu"].source

@@ -33,7 +33,8 @@ except ImportError:
 
 @dataclass(frozen=True)
 class RunResult:
-    """`outputs` holds the text of each cell; `errors` the cell index, name and message of each exception."""
+    """`outputs` holds the text of each cell; `errors` the cell index, name and message of each exception; `pictures`
+    the alternative text of each figure, "" where it has none."""
 
     seconds: float
     peak_mb: float
@@ -42,7 +43,7 @@ class RunResult:
     errors: tuple[tuple[int, str, str], ...]
     points: int = 0
     max_points: int = 0
-    plots: int = 0
+    pictures: tuple[str, ...] = ()
     slowest: float = 0.0  # seconds of the slowest cell
 
 
@@ -111,11 +112,11 @@ def cell_of(notebook, task: Exercise) -> int | None:
 
 
 def _result(cells: list, peak, seconds: float, events: list[dict]) -> RunResult:
-    errors, outputs, plots = [], [], 0
+    errors, outputs, pictures = [], [], []
     for number, cell in enumerate(cells):
         outputs.append("".join(_text(each) for each in cell.get("outputs", [])))
         for each in cell.get("outputs", []):
-            plots += "image/png" in each.get("data", {})
+            pictures += _pictures(each.get("data", {}))
             if each.output_type == "error":
                 errors.append((number, each.ename, each.evalue))
     found = summary(events)
@@ -128,7 +129,7 @@ def _result(cells: list, peak, seconds: float, events: list[dict]) -> RunResult:
         tuple(errors),
         found.points,
         found.max_points,
-        plots,
+        tuple(pictures),
         max((_seconds(cell) for cell in cells), default=0.0),
     )
 
@@ -141,6 +142,13 @@ def _seconds(cell) -> float:
         return 0.0
     start, end = (datetime.fromisoformat(time.replace("Z", "+00:00")) for time in times)
     return (end - start).total_seconds()
+
+
+def _pictures(data: dict) -> list[str]:
+    """The alternative text of each picture in one output."""
+    tags = re.findall(r"<img\b[^>]*>", data.get("text/html", ""))
+    alts = [re.search(r'\balt="([^"]*)"', tag) for tag in tags]
+    return [alt[1] if alt else "" for alt in alts] or [""] * ("image/png" in data)
 
 
 def _text(output) -> str:

@@ -11,14 +11,16 @@ def parameter_field(trained: int, total: int, label: str = "LoRA", ax: Axes | No
     dots, rows = 1200, 20
     coloured = max(1, round(dots * trained / total))
     fig, (ax,) = figure(7.2, 2.6) if ax is None else (ax.figure, (ax,))
-    for first, last, colour in ((0, coloured, COLOURS.get(label, OTHER)), (coloured, dots, FAINT)):
+    looks = ((0, coloured, "s", COLOURS.get(label, OTHER)), (coloured, dots, "o", FAINT))
+    for first, last, marker, colour in looks:
         places = range(first, last)
-        ax.scatter([i // rows for i in places], [-(i % rows) for i in places], s=9, c=colour, linewidths=0)
+        across, down = [i // rows for i in places], [-(i % rows) for i in places]
+        ax.scatter(across, down, s=9, c=colour, marker=marker, linewidths=0)
     ax.set_aspect("equal")
     ax.axis("off")
     alt = (
         f"{dots:,} dots stand for the {total:,} numbers of the model, {total / dots:,.0f} each. "
-        f"{label} trains {trained:,}, or {trained / total:.3%}: the {coloured} coloured dots at the left edge."
+        f"{label} trains {trained:,}, or {trained / total:.3%}: the {coloured} coloured squares at the left edge."
     )
     return fig, alt
 
