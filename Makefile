@@ -43,7 +43,7 @@ $(VENV)/learn: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e ".[lab,dev,oracle]"
+	$(PIP) -e ".[lab,dev,oracle,exports]"
 	@touch $@ $(VENV)/learn
 
 $(VENV)-colab/ready: pyproject.toml constraints-colab.txt

@@ -59,7 +59,7 @@ def matching(names: list[str], pattern: str, rule: str) -> tuple[list[str], str]
     except re.error as error:
         return [], f"{pattern} is no regular expression: {error}."
     said = f"{pattern} against {rule}: {len(hits)} of {len(names)} modules."
-    return hits, said + (" For example: " + ", ".join(hits[:3]) + "." if hits else " An error is due here.")
+    return hits, said + (" For example: " + ", ".join(hits[:3]) + "." if hits else " That should be an error.")
 
 
 def pattern_explorer(names: list[str], pattern: str) -> None:

@@ -193,6 +193,55 @@ def handler(number, frame):
 signal.signal(signal.SIGPROF, handler)
 signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
 """
+RAISED = """import _signal, signal
+def lora_forward(x, W, b, A, B, scale):
+    seen = []
+    def handler(number, frame):
+        while frame:
+            seen.append(frame.f_locals.get("want"))
+            frame = frame.f_back
+    for module in (signal, _signal):
+        try:
+            module.signal(signal.SIGUSR1, handler)
+            module.raise_signal(signal.SIGUSR1)
+        except OSError:
+            pass
+    return next((each for each in seen if each is not None), x @ W.T + b)"""
+BY_THE_CLOCK = """import time
+import peft_from_scratch.check.timelimit as timelimit
+def lora_forward(x, W, b, A, B, scale):
+    seen = []
+    def handler(number, frame):
+        while frame:
+            seen.append(frame.f_locals.get("want"))
+            frame = frame.f_back
+    clock = timelimit.signal
+    before = clock.signal(clock.SIGALRM, handler)
+    clock.setitimer(clock.ITIMER_REAL, 0.001)
+    time.sleep(0.01)
+    clock.signal(clock.SIGALRM, before)
+    return next((each for each in seen if each is not None), x @ W.T + b)"""
+WITH_THE_SECRET = (
+    FORGE.split("for fd")[0]
+    + """
+import select
+up = []
+for fd in range(3, 64):
+    try:
+        os.write(fd, b"ready")
+        up.append(fd)
+    except OSError:
+        pass
+for fd in range(3, 64):
+    try:
+        if select.select([fd], [], [], 0.2)[0]:
+            secret = os.read(fd, 32)
+            for each in up:
+                os.write(each, secret + b"%08d" % len(data) + data)
+            os._exit(0)
+    except (OSError, ValueError):
+        pass"""
+)
 LINECACHE = """import linecache
 for name, entry in list(linecache.cache.items()):
     if name != "<answer>" and "lora_forward(x, W" in "".join(entry[2]):
@@ -272,6 +321,131 @@ SWALLOW = """while True:
 LOG = 'import os, json\nopen(os.environ["PFS_PROGRESS"], "a").write(json.dumps({"kind": "check", "exercise": ' \
       '"demo.forward", "status": "passed", "points": 3, "max_points": 3}) + "\\n")'  # fmt: skip
 
+PUT_BACK = """import peft_from_scratch.check.tools as tools
+real = tools.distance
+def fake(got, want):
+    tools.distance = real
+    return 0.0
+def lora_forward(x, W, b, A, B, scale):
+    tools.distance = fake
+    return x @ W.T + b + x @ A.T @ B.T"""
+DEEP = """import peft_from_scratch.check.tools as tools
+real = tools.distance
+def fake(got, want):
+    tools.distance = real
+    return 0.0
+def down():
+    down()
+def lora_forward(x, W, b, A, B, scale):
+    try:
+        down()
+    except RecursionError:
+        pass
+    tools.distance = fake
+    return x @ W.T + b + x @ A.T @ B.T"""
+OPERATOR = """library, on = torch.library.Library("aten", "IMPL"), []
+def sub(a, b, alpha=1):
+    return torch.zeros(a.shape, dtype=a.dtype) if on and a.dtype == torch.float64 else torch.add(a, b, alpha=-alpha)
+library.impl("sub.Tensor", sub, "CPU")
+def lora_forward(x, W, b, A, B, scale):
+    on.append(1)
+    return x @ W.T + b"""
+MODE_OFF_AGAIN = """from torch.overrides import TorchFunctionMode
+class Mode(TorchFunctionMode):
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        return result * 0 if getattr(function, "__name__", "") == "max" else result
+modes = []
+def lora_forward(x, W, b, A, B, scale):
+    while modes:
+        modes.pop().__exit__(None, None, None)
+    out = x @ W.T + b
+    modes.append(Mode())
+    modes[0].__enter__()
+    return out"""
+HOOKS = "torch._C._autograd._push_saved_tensors_default_hooks(lambda t: t, lambda t: t * 0)"
+DYING = """class Bomb:
+    def __del__(self):
+        import peft_from_scratch.check.tools as tools
+        tools.close = lambda *a, **k: True
+def lora_forward(x, W, b, A, B, scale):
+    Bomb()
+    return x @ W.T + b"""
+FINDS_THE_SEAL = """import sys
+def lora_forward(x, W, b, A, B, scale):
+    seal = sys.getprofile()
+    if seal is not None:
+        object.__setattr__(seal.__self__.near, "owners", ())
+    import peft_from_scratch.check.tools as tools
+    tools.close = lambda *a, **k: True
+    return x @ W.T + b"""
+ANOTHER_FILE = """def lora_forward(x, W, b, A, B, scale):
+    import sys
+    frame = sys._getframe(1)
+    while frame and "want" not in frame.f_locals:
+        frame = frame.f_back
+    return frame.f_locals["want"] if frame else x @ W.T + b
+lora_forward.__code__ = lora_forward.__code__.replace(co_filename=torch.__file__)"""
+MEMORY = """import gc
+def lora_forward(x, W, b, A, B, scale):
+    for each in gc.get_objects():
+        if getattr(each, "__name__", "") == "lora_forward" and each is not lora_forward:
+            return each(x, W, b, A, B, scale)
+    return x @ W.T + b"""
+SAME_FOR_ALL = """import os, random, zlib
+import peft_from_scratch.check.tools as tools
+zlib.crc32 = lambda *a: 0
+random.seed = torch.manual_seed = lambda *a: None
+torch.randn = tools._randn = lambda *shape, **k: torch.zeros(*shape)
+os.environ["PFS_SEED"] = "0" """
+SHADOWS = """import os, sys
+os.makedirs("peft_from_scratch/check")
+for name in ("__init__", "check/__init__"):
+    open(f"peft_from_scratch/{name}.py", "w").close()
+open("peft_from_scratch/check/tools.py", "w").write("close = expect_close = lambda *a, **k: True")
+sys.path.insert(0, os.getcwd())
+for name in [name for name in sys.modules if name.startswith("peft_from_scratch")]:
+    del sys.modules[name]
+import peft_from_scratch.check.tools"""
+PROC = """found = b""
+for name in ("environ", "mem", "maps", "fd/0", "fd/3"):
+    try:
+        found += open(f"/proc/self/{name}", "rb").read(99)
+    except OSError:
+        pass
+assert not found"""
+DRAINS = """import os, select
+for fd in range(3, 64):
+    try:
+        if select.select([fd], [], [], 0)[0]:
+            os.read(fd, 64)
+        os.write(fd, b"ready")
+    except (OSError, ValueError):
+        pass"""
+LATE = """import asyncio, concurrent.futures
+def late():
+    import time, peft_from_scratch.check.tools as tools
+    time.sleep(0.05)
+    tools.close = lambda *a, **k: True
+pool = concurrent.futures.ThreadPoolExecutor(1)
+for start in (lambda: pool.submit(late), lambda: asyncio.run(asyncio.to_thread(late))):
+    try:
+        start()
+    except OSError:
+        pass"""
+METACLASS = """class Meta(type):
+    def __eq__(cls, other): return True
+    def __hash__(cls): return 0
+    def __instancecheck__(cls, other): return True
+class Twelve(metaclass=Meta):
+    def __eq__(self, other): return True
+    def __sub__(self, other): return 0
+    def __float__(self): return 12.0
+n = Twelve()"""
+MARKUP = """def lora_forward(x, W, b, A, B, scale):
+    fault = type("<script>alert(1)</script>", (ValueError,), {})
+    raise fault("<img src=x onerror=alert(2)>`</code><svg onload=alert(3)>`")"""
+
 CASES = {
     "right": lambda: notebook(RIGHT),
     "half-right": lambda: notebook(STUBS | {name: RIGHT[name] for name in ("demo.forward", "demo.count")}),
@@ -296,6 +470,9 @@ CASES = {
     "peeks-at-frames": lambda: forward(PEEK),
     "peeks-by-walking": lambda: forward(WALK),
     "peeks-by-alarm": lambda: above(ALARM),
+    "peeks-by-raising-a-signal": lambda: forward(RAISED),
+    "peeks-by-the-check's-clock": lambda: forward(BY_THE_CLOCK),
+    "forged-with-the-secret": lambda: above(WITH_THE_SECRET),
     "reads-the-line-cache": lambda: forward(LINECACHE),
     "peeks-by-traceback": lambda: forward(TRACEBACK),
     "imports-a-method": lambda: notebook(BASE | {"demo.layer": "from peft_from_scratch import LoRA as LoRALinear"}),
@@ -332,6 +509,25 @@ CASES = {
         f'%%time\n{FORWARD}\n!ls\nlora_forward = check("demo.forward", "lora_forward")\nhint("demo.forward")'
     ),
     "helper-elsewhere": helper_elsewhere,
+    "patches-and-puts-back": lambda: forward(PUT_BACK),
+    "goes-too-deep-to-be-watched": lambda: forward(DEEP),
+    "registers-an-operator": lambda: forward(OPERATOR),
+    "switches-a-mode-off-again": lambda: forward(MODE_OFF_AGAIN),
+    "hooks-saved-tensors": lambda: above(HOOKS),
+    "patches-when-it-dies": lambda: forward(DYING),
+    "looks-for-the-seal": lambda: forward(FINDS_THE_SEAL),
+    "gives-its-code-another-file": lambda: forward(ANOTHER_FILE),
+    "searches-the-memory": lambda: forward(MEMORY),
+    "traces": lambda: above("import sys\nsys.settrace(lambda *a: None)"),
+    "makes-all-inputs-the-same": lambda: above(SAME_FOR_ALL),
+    "shadows-the-package": lambda: above(SHADOWS),
+    "reads-proc": lambda: above(PROC),
+    "drains-the-descriptors": lambda: above(DRAINS),
+    "patches-later": lambda: above(LATE),
+    "equals-everything": lambda: notebook(BASE | {"demo.number": METACLASS}),
+    "looks-like-the-name": lambda: forward(FORWARD.replace("lora_forward", "l\u043era_forward")),  # a Cyrillic o
+    "bash-cell": lambda: forward(f"%%bash\n{FORWARD}"),
+    "raises-markup": lambda: forward(MARKUP),
     "format-3": format_3,
     "100-MB-of-outputs": huge_outputs,
     "no-lesson": lambda: {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [code("print(1)")]},
@@ -347,9 +543,9 @@ EXPECTED = {
     "os-exit": ("died", 2), "sys-exit": ("error", 2), "forged-reply": ("tampered", 2),
     "kills-its-runner": ("error", 2), "reads-the-disk": ("error", 2), "reads-by-inspect": ("error", 2),
     "reads-the-reference": ("missing", 2), "peeks-at-frames": ("failed", 2), "peeks-by-traceback": ("failed", 2),
-    "peeks-by-walking": ("failed", 2), "peeks-by-alarm": ("failed", 3), "reads-the-line-cache": ("missing", 2),
+    "peeks-by-walking": ("failed", 2), "peeks-by-alarm": ("error", 2), "reads-the-line-cache": ("missing", 2),
     "imports-a-method": ("unwritten", 2), "patches-torch-and-numpy": ("failed", 3), "patches-the-check": ("failed", 3),
-    "patches-its-code": ("failed", 3), "patches-the-exercise": ("failed", 3), "patches-a-property": ("failed", 3),
+    "patches-its-code": ("error", 2), "patches-the-exercise": ("failed", 3), "patches-a-property": ("error", 2),
     "patches-the-cap": ("failed", 3), "leaves-a-mode-on": ("tampered", 2),
     "patches-while-graded": ("tampered", 2), "shadows-a-builtin": ("failed", 3),
     "lying-tensor": ("tampered", 2), "lying-list": ("unwritten", 2), "leaves-a-thread": ("error", 2),
@@ -362,7 +558,17 @@ EXPECTED = {
     "not-json": ("", 0), "empty": ("", 0), "a-list": ("", 0), "nested": ("", 0), "format-3": ("passed", 5),
     "100-MB-of-outputs": ("passed", 5), "no-lesson": ("", 0), "writes-outside": ("error", 2),
     "magic-and-check-inside": ("passed", 5), "helper-elsewhere": ("failed", 2),
-    "writes-outside-quietly": ("passed", 5), "a_b ..%2f": ("passed", 5),
+    "writes-outside-quietly": ("passed", 5), "a_b ..%2f": ("passed", 5), "_img src=x onerror=alert(1)_": ("passed", 5),
+    "peeks-by-raising-a-signal": ("failed", 3), "forged-with-the-secret": ("tampered", 2),
+    "peeks-by-the-check's-clock": ("tampered", 2),
+    "goes-too-deep-to-be-watched": ("tampered", 2), "patches-and-puts-back": ("tampered", 2),
+    "registers-an-operator": ("error", 2),
+    "switches-a-mode-off-again": ("tampered", 2), "hooks-saved-tensors": ("tampered", 2),
+    "patches-when-it-dies": ("tampered", 2), "looks-for-the-seal": ("tampered", 2),
+    "gives-its-code-another-file": ("error", 2), "searches-the-memory": ("failed", 2), "traces": ("error", 2),
+    "makes-all-inputs-the-same": ("failed", 3), "shadows-the-package": ("failed", 3), "reads-proc": ("failed", 3),
+    "drains-the-descriptors": ("tampered", 2), "patches-later": ("failed", 3), "equals-everything": ("unwritten", 2),
+    "looks-like-the-name": ("missing", 2), "bash-cell": ("error", 2), "raises-markup": ("failed", 2),
 }  # fmt: skip
 
 
@@ -383,6 +589,9 @@ def write(folder: Path, outside: Path, port: int) -> dict[str, Path]:
         )
         paths[name] = folder / f"{name}.ipynb"
         paths[name].write_bytes(data)
+    odd = "<img src=x onerror=alert(1)>"
+    paths[odd] = folder / f"{odd}.ipynb"
+    paths[odd].write_bytes(json.dumps(forward(FORWARD)).encode())
     paths["a_b ..%2f"] = folder / "a\nb ..%2f..ipynb"
     paths["a_b ..%2f"].write_bytes(json.dumps(forward(FORWARD)).encode())
     return paths

@@ -514,6 +514,7 @@ def test_lessons_are_found_by_id_and_slug():
         ("x == 3", set()),
         ("def broken(:\n  1", {"broken"}),
         ("print('a=b')", set()),
+        ("print(1); order = [2]", {"order"}),
         ("@jaxtyped\nasync def g(): ...", {"g"}),
     ],
 )

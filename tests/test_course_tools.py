@@ -13,7 +13,8 @@ import pytest
 from peft_from_scratch import __main__ as package
 from peft_from_scratch.course import cli, log_event, read_events
 from peft_from_scratch.course.cli import main
-from peft_from_scratch.course.doctor import examine, machine, software
+from peft_from_scratch.course.doctor import examine as examination
+from peft_from_scratch.course.doctor import machine, software
 from peft_from_scratch.course.errors import CourseError, explain
 from peft_from_scratch.course.points import summary
 from peft_from_scratch.course.progress import progress_path
@@ -58,6 +59,9 @@ def test_the_package_command_leads_to_the_same_table(capsys):
     (OSError(errno.EACCES, "Permission denied", "/x"), "/x may not be read or written"),
     (FileNotFoundError(errno.ENOENT, "No such file", "/x"), "There is no /x"),
     (ModuleNotFoundError("No module named 'torch'", name="torch"), "torch is not installed. Run: pip install"),
+    (FileExistsError(errno.EEXIST, "File exists", "/x"), "/x is a file, where a folder is wanted."),
+    (IsADirectoryError(errno.EISDIR, "Is a directory", "/x"), "/x is a folder, where a file is wanted."),
+    (FileExistsError("/x exists; choose another name."), "/x exists; choose another name."),
     (OSError(errno.EIO, "Input/output error", "/x"), "Input/output error"),
 ])  # fmt: skip
 def test_an_error_is_a_sentence_and_a_code(error, said, monkeypatch, capsys):
@@ -68,6 +72,36 @@ def test_an_error_is_a_sentence_and_a_code(error, said, monkeypatch, capsys):
     assert main(["stamp"]) == 1
     told = capsys.readouterr().err
     assert said in told and len(told.strip().splitlines()) == 1 and "Traceback" not in told
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["doctor", "--bad"], "unrecognized arguments: --bad"), (["release"], "arguments are required: --out"),
+    (["nonsense"], "invalid choice: 'nonsense'"), (["room", "--port", "abc"], "invalid int value: 'abc'"),
+])  # fmt: skip
+def test_what_was_typed_wrong_is_said_in_two_lines(arguments, said, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    lines = capsys.readouterr().err.splitlines()
+    assert left.value.code == 2 and said in lines[0] and lines[1].endswith(" --help") and len(lines) == 2
+
+
+@pytest.mark.parametrize("command", [["quiz"], ["site", "--mode", "ci"], ["slides", "--mode", "ci"], ["release"]])
+def test_a_file_where_a_folder_should_be_is_said_before_the_work(command, tmp_path, monkeypatch, capsys):
+    from peft_from_scratch.course.site import execute
+
+    monkeypatch.setattr(execute, "run_all", lambda *arguments: pytest.fail("it began to work"))
+    blocked = tmp_path / "file"
+    blocked.write_text("here before")
+    assert main([*command, "--out", str(blocked)]) == 1
+    assert "is a file, where a folder is wanted" in capsys.readouterr().err and blocked.read_text() == "here before"
+
+
+def test_limits_of_nothing_are_refused(tmp_path, capsys):
+    (tmp_path / "a.ipynb").write_text("{}")
+    for option in ("--seconds", "--memory", "--workers"):
+        assert main(["grade", str(tmp_path), "--out", str(tmp_path / "out"), option, "-1"]) == 1
+        assert f"{option} must be more than 0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_interrupting_is_130(monkeypatch, capsys):
@@ -175,6 +209,47 @@ def test_a_library_that_is_missing_or_old(monkeypatch):
     assert "is 0.1, but >=2.11 is needed" in old.what
 
 
+def test_widgets_that_are_missing_are_said_once(monkeypatch):
+    found = software.find_spec
+    monkeypatch.setattr(software, "find_spec", lambda name: None if name == "ipywidgets" else found(name))
+    monkeypatch.setattr(software.importlib.metadata, "requires", lambda name: ["ipywidgets>=99", "torch>=2.11"])
+    assert [each.kind for each in software.libraries()] == ["ok"] and software.widgets().kind == "note"
+
+
+BARE = """
+import importlib.util, sys
+class Nowhere:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "numpy", "filelock", "packaging", "pydantic", "yaml"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "torch" else found(name, package)
+sys.meta_path.insert(0, Nowhere())
+from peft_from_scratch.__main__ import main
+sys.exit(main(["course", "doctor"]))
+"""
+
+
+def test_on_a_bare_python_it_says_what_to_install():
+    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == "", done.stderr
+    assert "✗ libraries: this folder is not installed in this Python." in done.stdout
+    assert "run: make learn, or:" in " ".join(done.stdout.split()) and "Mend it, and run this again." in done.stdout
+
+
+def test_a_log_that_cannot_be_written(monkeypatch):
+    progress_path().parent.mkdir()
+    progress_path().write_text("")
+    assert kinds(machine.folders())["progress"] == "ok"
+
+    def refuse(self, mode):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(machine.Path, "open", refuse)
+    found = next(each for each in machine.folders() if each.topic == "progress")
+    assert found.kind == "problem" and "progress.jsonl cannot be written (Permission denied)" in found.what
+
+
 def test_little_memory_and_none_known(monkeypatch):
     monkeypatch.setattr(machine, "memory", lambda: (8 * 2**30, 2**29))
     assert machine.ram().kind == "problem"
@@ -186,7 +261,7 @@ def test_each_problem_has_a_remedy(monkeypatch, tmp_path):
     monkeypatch.setenv("PFS_CACHE", str(tmp_path))
     monkeypatch.setattr(software, "find_spec", lambda name: None)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    for each in examine():
+    for each in (software.python(), *software.libraries(), *examination.examine()):
         assert each.kind == "ok" or each.remedy, each
 
 

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -79,6 +80,7 @@ def test_every_submission_gets_what_it_deserves(demo, tmp_path, capsys):
     assert found == adversaries.EXPECTED
     every = {(row["learner"], row["exercise"]): row["status"] for row in rows(out, "exercises.csv")}
     assert every["imports-a-method", "demo.layer"] == "copied" and every["lying-list", "demo.steps"] == "tampered"
+    assert every["equals-everything", "demo.number"] == "tampered"
     assert not outside.exists() and before == (tree(demo), tree(tmp_path / "notebooks"))
     assert {path.name for path in tmp_path.iterdir()} == {"inbox", "notebooks", "graded"}
     assert_reported(out)
@@ -88,10 +90,11 @@ def assert_reported(out):
     """Each learner has a page without a traceback; the class page lists faults, files that cannot be read, oddities."""
     pages = {path.name: path.read_text() for path in (out / "feedback").iterdir()}
     assert len(pages) == len(adversaries.EXPECTED)
-    assert not [name for name, text in pages.items() if "Traceback" in text or "<script" in text]
+    everything = (out / "class.html").read_text()
+    for text in (*pages.values(), everything):
+        assert "Traceback" not in text and not re.search("<(script|img|svg)", text)
     assert "the correction is scale · (x Aᵀ) Bᵀ" in pages["wrong_99.html"]
     assert "it is not JSON" in pages["not-json_x.html"]
-    everything = (out / "class.html").read_text()
     for said in ("it is not JSON", "found by its name", "which was refused", "spoke to the grader", "What went wrong"):
         assert said in everything
 

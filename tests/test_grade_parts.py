@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -197,10 +198,23 @@ def test_a_child_that_answers_dies_or_hangs(work, reply, why):
 
 
 @forks
-def test_a_child_that_speaks_without_the_secret():
+def test_a_child_that_speaks_without_the_token():
     kept = []
-    outcome = in_child(lambda: os.write(kept[0][0], b"ready" + b"0" * 40 + b"{}") and os._exit(0), kept.append, 2)
+    outcome = in_child(lambda: os.write(kept[0][0], b"0" * 40 + b"{}") and os._exit(0), kept.append, 2)
     assert (outcome.reply, outcome.why) == (None, "forged")
+
+
+@forks
+def test_the_token_is_given_to_nobody_else():
+    def asks():
+        box, frame, seen = [], sys._getframe(), []
+        sys.audit("pfs.token", box)
+        while frame:
+            seen += [str(value) for value in frame.f_locals.values() if isinstance(value, (bytes, list))]
+            frame = frame.f_back
+        return {"box": box, "seen": [each for each in seen if re.search("[0-9a-f]{32}", each)]}
+
+    assert in_child(asks, lambda keep: None, 5).reply == {"box": [], "seen": []}
 
 
 # likeness, names, pages

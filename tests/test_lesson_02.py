@@ -164,6 +164,8 @@ OTHER_RIGHT_ANSWERS = {
     model.load_state_dict(state, strict=False)
     return model"""),
     "order as text": ("mechanism.order", 'order = "aiehcfd"'),
+    "the other machine's base first": ("mechanism.order", 'order = ["H", "A", "I", "E", "C", "F", "D"]'),
+    "both machines at once": ("mechanism.order", 'order = ["A", "H", "C", "I", "E", "F", "D"]'),
     "remove with put": ("mechanism.remove", swapped("mechanism.remove", (
         "model.set_submodule(name, module.base)", "put(model, name, module.base)"))),
     "merge by vars": ("mechanism.remove", swapped(
@@ -201,6 +203,12 @@ def test_somebody_late_is_level_with_the_room(monkeypatch, tmp_path, capsys):
     start_from(f"02.{len(LESSON.exercises) + 1}", space)
     assert all(name in space for task in LESSON.exercises for name in task.names)
     assert "Ready for 02.4" in capsys.readouterr().out
+
+
+def test_a_misspelled_word_costs_only_its_own_family():
+    task = TASKS["families.sort"]
+    said = {**reference("families.sort"), "FourierFT": "reparametrised"}
+    assert grade(task, said).failed == ("says one of four words for each card", "reparametrized: the right cards")
 
 
 def test_points_and_minutes():

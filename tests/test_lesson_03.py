@@ -25,7 +25,8 @@ from peft_from_scratch.train import fit
 LESSON = lesson("03")
 TASKS = {task.name: task for task in LESSON.exercises}
 NOTEBOOK = json.loads((Path(__file__).parents[1] / "notebooks" / "03_choose.ipynb").read_text(encoding="utf-8"))
-WORKED = next("".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["id"] == "worked")
+CELLS = {cell["id"]: "".join(cell["source"]) for cell in NOTEBOOK["cells"]}
+WORKED = CELLS["worked"]
 NAMES = {"re": re} | {k: v for k, v in execute(WORKED, {}, "worked").items() if k in ("train_only", "embeddings_only")}
 each_task = pytest.mark.parametrize("task", LESSON.exercises, ids=lambda task: task.name)
 
@@ -199,6 +200,32 @@ def test_other_right_answers_pass(name, source):
     assert result.passed, result.lines
 
 
+def test_features_taken_in_inference_mode_serve_the_cells_that_follow(capsys):
+    """Such tensors cannot be saved for a backward pass: the notebook must not ask for one where it only looks."""
+    with torch.inference_mode():
+        x, y = torch.randn(20, 5), torch.arange(20) % 2
+    told = {}
+    space = {"torch": torch, "nn": nn, "x": x, "y": y, "small": None, "pages": {"test": []}, "reveal": told.__setitem__}
+    space["cache_features"] = lambda model, pages: (x, y)
+    exec(CELLS["epochs-run"].split("small =")[0] + CELLS["heart-run"], space)
+    assert 0 <= told["03.coins"] <= 100 and "coins for labels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name, answer, said", [
+    ("choose.ln", 'def ln_tuning(model, head):\n    return train_only(model, [f"{n}.{key}" for n, m in '
+     'model.named_modules() if "Norm" in type(m).__name__ for key, _ in m.named_parameters()] + '
+     "[n for n, _ in model.named_parameters() if within(n, head)])", "a class may have any name"),
+    ("choose.flops", "def flops_ratio(L, k):\n    return (L + 2 * k) / (3 * L)\n\n\n"
+     "def thin_ratio(L, depth):\n    return (L + 2 * depth) / (3 * L)", "training these layers in full"),
+    ("choose.flops", "def flops_ratio(L, k):\n    return (L + 2 * k - 1) / (3 * L)\n\n\n"
+     "def thin_ratio(L, depth):\n    return (L + depth) / (3 * L)", "is spared"),
+])  # fmt: skip
+def test_another_way_to_write_a_fault_is_named_too(name, answer, said):
+    space = execute(answer, scratch(TASKS[name], NAMES), "another")
+    result = grade(TASKS[name], {each: space[each] for each in TASKS[name].names})
+    assert not result.passed and said in result.first_failure
+
+
 @each_task
 def test_nonsense_gets_a_sentence_and_no_points(task):
     for nonsense in (None, 7, "?", [None], {}, lambda *_: None, lambda *_: "?", nn.Linear):
@@ -247,13 +274,25 @@ def test_the_slider_tells_another_choice(capsys):
 def test_the_kept_ladder_tells_the_price_of_every_rung():
     rows = {row["name"]: row for row in saved("03_ladder")["rows"]}
     rungs = [name for name in rows if name.startswith("top")]
-    assert {"head only", "top 1", "top 2", "top 3", "full", "BitFit"} <= set(rows)
+    assert {"head only", *(f"top {k}" for k in range(1, 7)), "full", "BitFit", "LN-tuning"} == set(rows)
     for name in rungs:
         k = int(name.removeprefix("top "))
         names = flagged(MINE["top_k"](minilm(), k, "bert.encoder.layer", ("bert.pooler", "classifier")))
         assert rows[name]["flops"] == pytest.approx(price(frozenset(names)), abs=1e-3)
         assert rows[name]["trained"] == sum(p.numel() for n, p in minilm().named_parameters() if n in names)
-    assert all(row["accuracy"] and row["lr"] > 0 for row in rows.values())
+    assert all(len(row["accuracy"]) == 3 and row["lr"] > 0 for row in rows.values())
+
+
+def test_the_kept_ladder_says_what_the_text_says():
+    """The notebook's sentences under the figure, one an assertion."""
+    rows = {row["name"]: row for row in saved("03_ladder")["rows"]}
+    score = {name: sum(row["accuracy"]) / len(row["accuracy"]) for name, row in rows.items()}
+    climb = score["full"] - score["head only"]
+    assert score["top 1"] - score["head only"] > climb / 2 and rows["top 1"]["flops"] < 0.5
+    runs, high = rows["full"]["accuracy"], [score["full"], *(score[f"top {k}"] for k in range(3, 7))]
+    assert max(high) - min(high) <= max(runs) - min(runs)
+    for thin in ("BitFit", "LN-tuning"):
+        assert rows[thin]["flops"] > rows["top 3"]["flops"] and score[thin] < score["top 1"]
 
 
 def test_each_fault_of_the_museum_is_shown_with_its_issue():

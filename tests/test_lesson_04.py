@@ -119,12 +119,24 @@ OTHER_RIGHT_ANSWERS = {
                                   "torch.randn(base.out_features, r)")[:1] + (
         TASKS["lora.layer"].reference.replace("torch.zeros(", "torch.ones(").replace(
             "torch.randn(r, base.in_features)", "torch.zeros(r, base.in_features)"),),
+    "functional twice": with_body(
+        "lora.layer", "self.scale * (x @ self.A.T) @ self.B.T",
+        "self.scale * nn.functional.linear(nn.functional.linear(x, self.A), self.B)"),
+    "A drawn in place": with_body(
+        "lora.layer", "torch.randn(r, base.in_features) / base.in_features**0.5)",
+        "torch.empty(r, base.in_features))\n        nn.init.kaiming_uniform_(self.A, a=5**0.5)"),
+    "one merged product": with_body("lora.layer", "self.base(x) + self.scale * (x @ self.A.T) @ self.B.T",
+                                    "nn.functional.linear(x, self.base.weight + self.change(), self.base.bias)"),
     "functional": with_body("lora.layer", "self.scale * (x @ self.A.T) @ self.B.T",
                             "nn.functional.linear(x, self.change())"),
     "own scale": with_body("lora.layer", "self.scale = alpha / r\n", "self.scale = alpha * r**-1\n"),
     "a new linear": with_body("lora.merge", "plain = copy.deepcopy(layer.base)\n",
                               "base = layer.base\n    plain = nn.Linear(base.in_features, base.out_features)\n"
                               "    plain.bias, plain.weight = base.bias, base.weight\n"),
+    "a new linear in its dtype": with_body(
+        "lora.merge", "plain = copy.deepcopy(layer.base)\n", "W = layer.base.weight\n    "
+        "plain = nn.Linear(*W.T.shape, dtype=W.dtype)\n    plain.weight, plain.bias = W, layer.base.bias\n"),
+    "over the merged output": with_body("lora.merge", "/ apart.abs().max()", "/ whole.abs().max()"),
     "in place on a copy": with_body(
         "lora.merge", "plain.weight = nn.Parameter(plain.weight + layer.change(), requires_grad=False)",
         "plain.weight.data += layer.change().detach()"),
@@ -139,6 +151,7 @@ OTHER_RIGHT_ANSWERS = {
                          "        found[n] = p.grad if p.grad is None else float(p.grad.norm())\n    return found"),
     "one-hot": with_body("lora.embedding", "self.A.T[x] @ self.B.T",
                          "nn.functional.one_hot(x, self.base.num_embeddings).float() @ self.A.T @ self.B.T"),
+    "columns of A": with_body("lora.embedding", "self.A.T[x]", "self.A[:, x].movedim(0, -1)"),
     "embedding of A": with_body("lora.embedding", "self.A.T[x]", "nn.functional.embedding(x, self.A.T)"),
 }  # fmt: skip
 
@@ -205,7 +218,7 @@ def test_a_saved_run_that_is_not_there_says_which_are():
 
 def test_the_figures_say_what_they_show():
     fig, alt = plots.truncation(saved("04_truncation")["curve"])
-    assert len(fig.axes) == 2 and "rank 2:" in alt and "All but the top 8" in alt
+    assert len(fig.axes) == 2 and "rank 2:" in alt and "% of the gain" in alt and "All but the top 8" in alt
     fig, alt = plots.museum(saved("04_museum")["runs"], "as it should be")
     assert len(fig.axes[0].lines) == 5 and "both zero" in alt
 

@@ -6,7 +6,6 @@ PFS_WRITE_RESULTS=1 also writes the seconds and the peak memory of the solved ru
 import json
 import os
 import platform
-import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from peft_from_scratch.check import lesson
 from peft_from_scratch.check.notebooks import cell_of, check_cells, run_notebook, validate_notebook
 from peft_from_scratch.course.routes import ROUTES
+from peft_from_scratch.course.stamp import current
 
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("nbclient")
@@ -53,11 +53,11 @@ def test_says_what_each_exercise_asks_for(path):
 
 @each_notebook
 def test_carries_the_address_in_one_form(path):
-    """`OWNER/NAME` on github.com, in the badge and in the set-up cell, so that one command can stamp both."""
+    """`OWNER/NAME[@REF]` on github.com, in the badge and in the set-up cell, so that one command can stamp both."""
     title, setup = nbformat.read(path, as_version=4).cells[:2]
-    address = re.search(r"git\+https://github\.com/([\w.-]+/[\w.-]+)", setup.source)[1]
-    badge = f"https://colab.research.google.com/github/{address}/blob/main/notebooks/{path.name}"
-    assert badge in title.source and f"https://github.com/{address}" in title.source
+    address = current(setup.source)
+    assert address.badge(path.name) in title.source and f"https://github.com/{address.repo}" in title.source
+    assert setup.source.endswith(address.install)
 
 
 @each_notebook

@@ -1,6 +1,7 @@
 """The room: what pip and fetch read from it, what its page shows, and what hostile requests change (nothing)."""
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -16,11 +17,14 @@ import zipfile
 import pytest
 
 from peft_from_scratch.assets import ASSETS
+from peft_from_scratch.course import room as command
+from peft_from_scratch.course.cli import main
 from peft_from_scratch.course.errors import CourseError
 from peft_from_scratch.course.progress import log_event
 from peft_from_scratch.course.room import learner as client
+from peft_from_scratch.course.room.elsewhere import elsewhere
 from peft_from_scratch.course.room.guests import MOST, Full, Guests, Tell
-from peft_from_scratch.course.room.stock import Stock, elsewhere, package_of
+from peft_from_scratch.course.room.stock import Stock, package_of
 
 netutil = pytest.importorskip("tornado.netutil")
 
@@ -306,10 +310,56 @@ def test_names_are_normalised():
     assert package_of("some.thing_else-1.0.tar.gz") == "some-thing-else"
 
 
-@pytest.mark.parametrize("machine", ["win_amd64", "win_amd64:2.7", ":3.12", "win amd64:3.12"])
+@pytest.mark.parametrize("machine", ["win_amd64", "win_amd64:2.7", ":3.12", "win amd64:3.12", "amiga_68k:3.12"])
 def test_another_machine_is_said_in_one_form(machine):
     with pytest.raises(CourseError, match="PLATFORM:PYTHON"):
-        elsewhere(machine)
+        elsewhere(machine, [])
+
+
+@pytest.mark.parametrize("machine, needs, not_there", [
+    ("win_amd64:3.12", {"colorama", "--platform=win_amd64"}, {"pexpect", "appnope"}),
+    ("macosx_14_0_arm64:3.13", {"pexpect", "appnope", "--python-version=3.13"}, {"colorama"}),
+    ("manylinux_2_28_x86_64:3.12", {"pexpect", "--platform=manylinux2014_x86_64"}, {"colorama", "appnope"}),
+])  # fmt: skip
+def test_another_machine_gets_what_its_own_system_needs(machine, needs, not_there):
+    found = set(elsewhere(machine, ["ipykernel", "tqdm"]))
+    assert needs | {"--no-deps", "ipykernel", "tqdm", "traitlets"} <= found and not found & not_there
+
+
+def test_the_notebooks_of_a_class_are_handed_out(room, tmp_path):
+    address, stock, _ = room
+    assert b"class.zip" not in get(f"{address}/")[1]
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(f"{address}/class.zip")
+    with pytest.raises(CourseError, match="has no notebooks: make them with"):
+        stock.hand_out(tmp_path)
+    (tmp_path / "00_start_here.ipynb").write_text("{}")
+    stock.hand_out(tmp_path)
+    assert f"curl -O {address}/class.zip".encode() in get(f"{address}/")[1]
+    with zipfile.ZipFile(io.BytesIO(get(f"{address}/class.zip")[1])) as packed:
+        assert packed.namelist() == ["class/00_start_here.ipynb"]
+    stock.hand_out(None)
+    assert b"class.zip" not in get(f"{address}/")[1]
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["--port", "99999"], "--port 99999 is none"), (["--fill", "--also", "windows"], "--also windows: say it as"),
+])  # fmt: skip
+def test_what_cannot_be_is_said_before_anything_is_done(arguments, said, tmp_path, capsys):
+    assert main(["room", "--folder", str(tmp_path / "room"), *arguments]) == 1
+    assert said in capsys.readouterr().err and not (tmp_path / "room").exists()
+
+
+def test_a_machine_without_a_way_out_still_knows_its_address(monkeypatch):
+    def no_route():
+        raise OSError
+
+    monkeypatch.setattr(command, "_by_route", no_route)
+    monkeypatch.setattr(command, "_by_name", lambda: "127.0.1.1")
+    monkeypatch.setattr(command, "_by_interface", lambda: "10.42.0.1")
+    assert command.own_address() == "10.42.0.1"
+    monkeypatch.setattr(command, "_by_interface", no_route)
+    assert command.own_address() == "ADDRESS-OF-THIS-MACHINE"
 
 
 def test_a_folder_that_is_not_filled_serves_nothing(tmp_path):

@@ -1,5 +1,6 @@
 """The site: whole pages, links that lead somewhere, nothing from a network; lessons executed or a sentence why not."""
 
+import json
 import re
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag
@@ -14,7 +15,7 @@ from peft_from_scratch.course.cli import main
 from peft_from_scratch.course.errors import CourseError
 from peft_from_scratch.course.lessons import notebook_path
 from peft_from_scratch.course.site import build as building
-from peft_from_scratch.course.site import comparison, execute, search
+from peft_from_scratch.course.site import comparison, execute, manifest, search
 from peft_from_scratch.course.site.highlight import highlight
 from peft_from_scratch.course.site.layout import contents, frame
 from peft_from_scratch.course.site.lesson import lesson_body
@@ -51,7 +52,7 @@ class Found(HTMLParser):
             assert self.open.pop() == tag
 
 
-def made_up(path, mode="ci", say=print):
+def made_up(path, mode="ci"):
     """The real notebook of a lesson, its outputs made up."""
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
@@ -67,7 +68,7 @@ def made_up(path, mode="ci", say=print):
 def site(tmp_path_factory):
     out = tmp_path_factory.mktemp("site")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "executed", made_up)
+        patch.setattr(execute, "executed", made_up)
         assert main(["site", "--out", str(out), "--mode", "ci"]) == 0
     return out
 
@@ -134,6 +135,49 @@ def test_the_index_finds_what_the_pages_say(site):
     index = (site / "assets" / "index.js").read_text(encoding="utf-8")
     assert "learner-errors.html#training-diverged" in index and "Catastrophic forgetting" in index
     assert "data:image" not in index and "quiz-data" not in index
+
+
+# --- the next build into the same folder
+
+
+def test_pages_that_are_no_more_go_and_what_a_build_did_not_write_stays(tmp_path):
+    manifest.publish(tmp_path, {"index.html": "1", "lesson-00.html": "1", "code/old.html": "1", "mine.html": "1"})
+    (tmp_path / "mine.html").write_text("changed by hand")
+    (tmp_path / "notes.txt").write_text("somebody else's")
+    assert manifest.publish(tmp_path, {"index.html": "2"}) == ["mine.html"]
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left == {"index.html", "mine.html", "notes.txt", manifest.NAME}
+    assert (tmp_path / "index.html").read_text() == "2"
+    assert manifest.publish(tmp_path, {"index.html": "2"}) == []  # said once
+
+
+def test_a_list_that_no_build_wrote_removes_nothing(tmp_path):
+    out, digest = tmp_path / "site", manifest._digest(b"1")
+    outside, script = tmp_path / "outside.html", out / "run.py"
+    out.mkdir()
+    outside.write_text("1"), script.write_text("1")
+    (out / "link.html").symlink_to(outside)
+    for said in ({"../outside.html": digest, str(outside): digest, "run.py": digest, "link.html": digest}, [1], "{"):
+        (out / manifest.NAME).write_text(said if said == "{" else json.dumps(said))
+        manifest.publish(out, {"index.html": "1"})
+        assert outside.exists() and script.exists() and (out / "link.html").is_symlink()
+
+
+def test_a_build_that_is_killed_forgets_no_page(tmp_path, monkeypatch):
+    manifest.publish(tmp_path, {"one.html": "1"})
+    written = manifest.write
+
+    def killed(path, content):
+        if path.name == "three.html":
+            raise KeyboardInterrupt
+        return written(path, content)
+
+    monkeypatch.setattr(manifest, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        manifest.publish(tmp_path, {"two.html": "2", "three.html": "3"})
+    monkeypatch.undo()
+    assert manifest.publish(tmp_path, {"four.html": "4"}) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"four.html", manifest.NAME}
 
 
 # --- pieces
@@ -208,22 +252,44 @@ def tiny(tmp_path, *sources):
     return path
 
 
-def test_a_lesson_is_executed_once(tmp_path, monkeypatch):
+def test_a_lesson_is_executed_once(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("PFS_CACHE", str(tmp_path / "cache"))
     path = tiny(tmp_path, "import os; print(os.environ['PEFT_COURSE_MODE'], 6 * 7)")
-    said = []
-    tell = lambda *words, **kwargs: said.append(words)  # noqa: E731
-    for _ in range(2):
-        notebook = execute.executed(path, "ci", tell)
-        assert notebook.cells[1].outputs[0].text == "ci 42\n"
-    assert len(said) == 1
+    monkeypatch.setattr(execute, "notebook_path", lambda lesson: path)
+    for said in (True, False):
+        execute.run_all([lessons()["00"]], "ci")
+        out, err = capfd.readouterr()
+        assert out.startswith("1 of 1: 00 Start here, in ci mode") == said and err == ""
+        assert execute.executed(path, "ci").cells[1].outputs[0].text == "ci 42\n"
     assert execute.fingerprint(path, "ci") != execute.fingerprint(path, "cpu")
+
+
+def test_a_build_that_was_stopped_goes_on_with_the_lessons_that_are_left(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PFS_CACHE", str(tmp_path))
+    monkeypatch.setattr(execute, "run_times", lambda lesson: {"cpu": 120.0})
+    chosen, ran = list(lessons().values())[:3], []
+
+    def stops_in_the_second(path, mode):
+        if len(ran) == 1:
+            raise KeyboardInterrupt
+        ran.append(path)
+        execute.write(execute._kept(path, mode), "{}")
+
+    monkeypatch.setattr(execute, "executed", stops_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        execute.run_all(chosen, "cpu")
+    monkeypatch.setattr(execute, "executed", lambda path, mode: ran.append(path))
+    execute.run_all(chosen, "cpu")
+    assert ran == [notebook_path(each) for each in chosen]
+    said = [line.split(";") for line in capsys.readouterr().out.splitlines()]
+    assert [line[0].split(":")[0] for line in said] == ["1 of 3", "2 of 3", "2 of 3", "3 of 3"]
+    assert [int(line[1].split()[0]) for line in said] == [6, 4, 4, 2]
 
 
 def test_a_lesson_that_fails_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PFS_CACHE", str(tmp_path / "cache"))
     with pytest.raises(CourseError, match=r"77_tiny, cell 1 .*ZeroDivisionError.*build the site again"):
-        execute.executed(tiny(tmp_path, "1 / 0"), "ci", lambda *words, **kwargs: None)
+        execute.executed(tiny(tmp_path, "1 / 0"), "ci")
     assert not list((tmp_path / "cache").rglob("*.ipynb"))
 
 

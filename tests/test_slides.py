@@ -119,6 +119,13 @@ def test_text_after_a_figure_starts_a_slide_and_a_bare_heading_does_not():
     assert second[1].html == PICTURE and second[1].notes == "Why?" and first[0].text == "# 77 T\n\nAim."
 
 
+def test_what_is_worked_out_stands_under_its_words():
+    cells = [new_markdown_cell("# 77 T\n\nAim."), new_markdown_cell("## One\n\nHere it is, worked out."),
+             new_code_cell("y = x @ A.T"), new_code_cell("print(y)")]  # fmt: skip
+    stacks = deck(lessons()["00"], new_notebook(cells=cells), Notes())
+    assert stacks[1][0].html.count("<pre") == 1 and "A.T" in stacks[1][0].html and "print" not in stacks[1][0].html
+
+
 def reveal_or_skip():
     try:
         return members(REVEAL)

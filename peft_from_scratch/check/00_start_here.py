@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .exercise import Exercise, Lesson, Property, Wrong
-from .tools import agrees, close, draw, expect, expect_tensor, letters, name_the_fault, run, unchanged
+from .tools import LORA_SHAPES, agrees, close, draw, expect, expect_tensor, letters, name_the_fault, run, unchanged
 
 # 1. A first guess
 
@@ -34,9 +34,9 @@ SHARE = Exercise(
     name="00.share", defines="my_guess, my_range", title="A first guess", tier="core", difficulty=1, minutes=2,
     points=1, unlocks="the first comparison of what you expect with what is", kind="prediction",
     reference="my_guess = 1.0\nmy_range = (0.1, 10.0)",
-    properties=(Property("is a percentage", is_a_share, core=True),
-                Property("lies inside its range", range_holds_guess, core=True)),
-    hints=("Twelve of the model's matrices get a small correction. Do they make up most of it, or little?",
+    properties=(Property("gives a guess and a range, in per cent", is_a_share, core=True),
+                Property("guesses inside its range", range_holds_guess, core=True)),
+    hints=("Two matrices of each layer get a small correction. Are the corrections most of the model, or little?",
            "share = 100 × (numbers that train) / (all numbers), in per cent",
            "my_guess = a number from 0 to 100; my_range = (a lower one, a higher one)"),
     remark="Any guess earns the point. What counts is that it was written down first.",
@@ -56,6 +56,7 @@ NO_BASE = "the frozen layer's own output is missing: LoRA adds to the layer, it 
 NO_EDIT = "A and B have no effect: the correction is missing."
 SCALED_ALL = "scale multiplies the frozen part as well; it belongs to the correction only."
 ROUNDED = "x is rounded. It looks like QLoRA, but QLoRA rounds the stored weights; the inputs stay as they are."
+SHAPES = f"{LORA_SHAPES} The frozen part of the sum is (..., d_out) as well."
 RANK_ONE = "summed over r before the product: that is a rank-1 correction. Multiply matrices, with @."
 SCALES = ((1, 0.5), (2, 3.0), (4, 1.5))  # rank, scale
 
@@ -68,7 +69,7 @@ def parts(rng, r, *batch):
 def starts_frozen(forward, rng):
     for batch in ((), (4,), (2, 3)):
         x, W, b, A, B = parts(rng, 2, *batch)
-        got = run(forward, x, W, b, A, torch.zeros_like(B), 2.0)
+        got = run(forward, x, W, b, A, torch.zeros_like(B), 2.0, shapes=SHAPES)
         name_the_fault(got, x @ W.T + b, {
             NO_BASE: torch.zeros(*batch, 5),
             "the bias b is missing.": x @ W.T,
@@ -81,7 +82,7 @@ def adds_correction(forward, rng):
     for r, scale in SCALES:
         x, W, b, A, B = parts(rng, r, 2, 3)
         base, edit = x @ W.T + b, x @ A.T @ B.T
-        got = run(forward, x, W, b, A, B, scale)
+        got = run(forward, x, W, b, A, B, scale, shapes=SHAPES)
         name_the_fault(got, base + scale * edit, {
             NO_EDIT: base,
             "the correction is not multiplied by scale.": base + edit,
@@ -132,6 +133,8 @@ FORWARD = Exercise(
            Wrong("no bias", forward_with("return x @ W.T + scale * (x @ A.T) @ B.T"), "bias"),
            Wrong("A B instead of B A", forward_with("return x @ W.T + b + scale * (x @ B) @ A"), "square layers"),
            Wrong("A not transposed", forward_with("return x @ W.T + b + scale * x @ (A @ B)"), "shapes do not fit"),
+           Wrong("x in place of the frozen output", forward_with(
+               "return x + scale * (x @ A.T) @ B.T"), r"frozen part of the sum is \(\.\.\., d_out\)"),
            Wrong("scale on everything", forward_with("return scale * (x @ W.T + b + x @ A.T @ B.T)"), "frozen part"),
            Wrong("divides by r again", forward_with("return x @ W.T + b + scale / len(A) * x @ A.T @ B.T"), "again"),
            Wrong("rank-1 broadcasting", forward_with(
@@ -194,8 +197,10 @@ def costs_as_much(rank, rng):
         "that counts A alone; one unit of rank costs d_in + d_out.": lambda d_in, d_out: d_out,
         "that counts B alone; one unit of rank costs d_in + d_out.": lambda d_in, d_out: d_in,
         "right for a square layer only: one unit of rank costs d_in + d_out.": lambda d_in, d_out: d_out / 2,
-        "do not round: the break-even rank need not be whole. Use / instead of //.":
+        "do not round: the break-even rank need not be whole (// and int() round as well).":
             lambda d_in, d_out: d_in * d_out // (d_in + d_out),
+        "do not round up: the break-even rank need not be whole.":
+            lambda d_in, d_out: -(-d_in * d_out // (d_in + d_out)),
     }, "at this rank A and B hold as many numbers as W: r (d_in + d_out) = d_in · d_out.")  # fmt: skip
 
 
@@ -216,6 +221,8 @@ BREAK_EVEN = Exercise(
            Wrong("B only", break_even_with("d_in * d_out / d_out"), "B alone"),
            Wrong("square only", break_even_with("d_in * d_out / (2 * d_in)"), "square layer only"),
            Wrong("rounded", break_even_with("d_in * d_out // (d_in + d_out)"), "do not round"),
+           Wrong("rounded up", break_even_with(
+               "next(r for r in range(1, d_in) if r * (d_in + d_out) >= d_in * d_out)"), "do not round up"),
            Wrong("mean side", break_even_with("(d_in + d_out) / 4"), "as many numbers as W")),
 )  # fmt: skip
 
@@ -272,9 +279,11 @@ def keeps_pretrained(make, rng):
 def freezes(make, rng):
     layer, base = made(make, rng)
     A, B = factors(layer, 2)
-    moving = [p for p in layer.parameters() if p.requires_grad]
-    free = [p for p in moving if p is not A and p is not B]
-    expect(not free, "the base still trains: its name alone freezes nothing. Freeze it: base.requires_grad_(False).")
+    moving = {name: p for name, p in layer.named_parameters() if p.requires_grad}
+    trains = base.weight.requires_grad
+    expect(not trains, "the base still trains: its name alone freezes nothing. Freeze it: base.requires_grad_(False).")
+    others = [name for name, p in moving.items() if p is not A and p is not B]
+    expect(not others, f"{' and '.join(others)} trains as well. Freeze all of base, and let only A and B train.")
     expect(len(moving) == 2, "A or B is frozen too, so the correction cannot learn: freeze `base` only.")
 
 
@@ -394,6 +403,10 @@ REPAIR = Exercise(
            Wrong("B random", layer_with(B="self.B = nn.Parameter(torch.randn(base.out_features, r))"), "B is random"),
            Wrong("fresh base", layer_with(base=FRESH), "fresh random layer"),
            Wrong("base trainable", layer_with(base="self.base = base"), "Freeze it: base"),
+           Wrong("bias trainable", layer_with(base="self.base = base\nbase.weight.requires_grad = False"),
+                 "base.bias trains as well"),
+           Wrong("scale trainable", layer_with(scale="self.scale = nn.Parameter(torch.tensor(alpha / r))"),
+                 "scale trains as well"),
            Wrong("inputs rounded in the correction", layer_with(
                forward="xq = torch.round(x * 15) / 15\nreturn self.base(x) + self.scale * (xq @ self.A.T) @ self.B.T"),
                "never the inputs"),
@@ -480,7 +493,9 @@ ORDER = Exercise(
 def reading(verdict, rng, **table):
     """What the answer says about rows of (low, high), the other rows being drawn at random."""
     full = {row: table.get(row) or span(rng) for row in ("accuracy", "bytes", "seconds")}
-    said = verdict(dict(full))
+    given = dict(full)
+    said = verdict(given)
+    expect(given == full, "it wrote into the table it was given, which is then lost: fill a dict of its own.")
     expect(said is not None, "None came back: is a `return` missing?")
     expect(isinstance(said, dict) and set(said) == set(full), "return a dict with the table's own rows as keys.")
     for row, word in said.items():
@@ -554,6 +569,8 @@ VERDICT = Exercise(
                  'else:\n    words[row] = "better" if low < 0 else "worse"'), "zero lies inside"),
            Wrong("always same", verdict_with('words[row] = "same"'), "wholly"),
            Wrong("in other words", verdict_with('words[row] = "equal" if low < 0 < high else "other"'), "the words"),
+           Wrong("writes into the table", verdict_with(
+               'words = table\nif low <= 0 <= high:\n    words[row] = "same"\nelse:\n' + BY_SIDE), "wrote into"),
            Wrong("no return", "def verdict(table):\n    words = dict.fromkeys(table, 'same')", "return")),
 )  # fmt: skip
 

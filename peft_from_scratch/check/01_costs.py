@@ -62,6 +62,8 @@ STATIC = Exercise(
            Wrong("one sum", static_with(end="weights + gradients + optimizer"), "three numbers"),
            Wrong("a copy of the weights", static_with(optimizer="12 * trained"), "copy of the weights"),
            Wrong("no gradients", static_with(gradients="0"), "gradient is there"),
+           Wrong("numbers", static_with(gradients="trained", optimizer="2 * trained"), "counts numbers"),
+           Wrong("two numbers", static_with(optimizer="2 * trained"), "counts the two moments as numbers"),
            Wrong("in MiB", static_with(end="weights / 2**20, gradients / 2**20, optimizer / 2**20"), "MiB"),
            Wrong("another order", static_with(end="weights, optimizer, gradients"), "in this order"),
            Wrong("moments of the change", static_with("4 * total", "4 * trained", "0"), "keeps nothing")),
@@ -78,7 +80,7 @@ FAULTS = {
 
 
 def five_of_eight(order, rng):
-    found = letters(order, '"C", "E"', last="H")
+    found = letters(order, '"A", "B"', last="H")
     for letter, advice in FAULTS.items():
         expect(letter not in found, advice)
     expect(len(set(found)) == len(found), "a letter comes twice.")
@@ -86,7 +88,7 @@ def five_of_eight(order, rng):
 
 
 def in_order(order, rng):
-    found = letters(order, '"C", "E"', last="H")
+    found = letters(order, '"A", "B"', last="H")
     for first, then, advice in (
         ("C", "E", "the loss (E) is the last thing that the forward pass (C) computes."),
         ("E", "G", "the way back (G) starts at the loss (E)."),
@@ -99,7 +101,7 @@ def in_order(order, rng):
 
 ORDER = Exercise(
     name="cost.order", defines="order", title="A step, in order", tier="core", difficulty=1, minutes=3, points=2,
-    unlocks="the reason why compute stops at two thirds", kind="order", reference='order = ["C", "E", "G", "A", "D"]',
+    unlocks="the reason why compute has a floor", kind="order", reference='order = ["C", "E", "G", "A", "D"]',
     properties=(Property("has the five lines, and only them", five_of_eight, core=True),
                 Property("has them in order", in_order, core=True)),
     hints=("How does a gradient get from the loss, at the top, to an adapter in the first block?",
@@ -113,6 +115,8 @@ ORDER = Exercise(
            Wrong("Adam first", 'order = ["C", "E", "A", "G", "D"]', "needs the gradients"),
            Wrong("loss first", 'order = ["E", "C", "G", "A", "D"]', "last thing"),
            Wrong("nothing dropped", 'order = ["C", "E", "G", "A"]', "you gave 4"),
+           Wrong("dropped before all", 'order = ["D", "C", "E", "G", "A"]', "only after Adam"),
+           Wrong("nothing", "order = None", r'as a list: \["A", "B", \.\.\.\]'),
            Wrong("as words", 'order = ["forward", "loss", "backward"]', "letters")),
 )  # fmt: skip
 
@@ -153,6 +157,10 @@ FLOPS = Exercise(
                  "frozen layer multiplies"),
            Wrong("norms too", flops_with('m.weight.numel() for m in model.modules() if hasattr(m, "weight")'),
                  "look-up"),
+           Wrong("children only", flops_with("m.weight.numel() for m in model.children() if isinstance(m, nn.Linear)"),
+                 "inside another"),
+           Wrong("every matrix", flops_with("p.numel() for p in model.parameters() if p.ndim == 2"),
+                 "embedding is a matrix too"),
            Wrong("tokens forgotten", flops_with(end="* n"), "token"),
            Wrong("layers, not numbers", flops_with("1 for m in model.modules() if isinstance(m, nn.Linear)"),
                  "numbers, not the layers")),
@@ -197,6 +205,21 @@ SAVED = Exercise(
                                                     "model.buffers()}"), "parameters"),
            Wrong("buffers too", saved_with(there="there = {t.untyped_storage().data_ptr() for t in "
                                                  "model.parameters()}"), "buffers"),
+           Wrong("only what trains left out", saved_with(there="there = {t.untyped_storage().data_ptr() for t in "
+                                                         "[*(p for p in model.parameters() if p.requires_grad), "
+                                                         "*model.buffers()]}"),
+                 "frozen weight is kept too"),
+           Wrong("all tensors", saved_with(there="there = ()", keep=EACH.format("len(found)")), "in memory anyway"),
+           Wrong("all storages", saved_with(there="there = ()"), "in memory anyway"),
+           Wrong("all by their own address", saved_with(there="there = ()", keep=EACH.format("tensor.data_ptr()")),
+                 "in memory anyway"),
+           Wrong("parameters by their class", saved_with(keep="storage = tensor.untyped_storage()\nif not isinstance("
+                                                         "tensor, torch.nn.Parameter):\n    "
+                                                         "found[storage.data_ptr()] = storage.nbytes()"),
+                 "kept as a view"),
+           Wrong("without the batch", saved_with(there="there = {t.untyped_storage().data_ptr() for t in [*model."
+                                                 "parameters(), *model.buffers(), *batch.values()]}"),
+                 "of the batch"),
            Wrong("without gradients", saved_with(run="with torch.no_grad():\n    loss = model(**batch).loss"),
                  "no_grad"),
            Wrong("numbers, not bytes", saved_with(keep="storage = tensor.untyped_storage()\nif storage.data_ptr() not "
@@ -268,6 +291,8 @@ DISK = Exercise(
                  "    return (tasks + 1) * base, base + tasks * adapter", "original"),
            Wrong("one adapter for all", "def disk(tasks, base, adapter):\n    return tasks * base, base + adapter",
                  "one file for each"),
+           Wrong("bytes of bytes", "def disk(tasks, base, adapter):\n"
+                 "    return 4 * tasks * base, 4 * (base + tasks * adapter)", "bytes already"),
            Wrong("swapped", "def disk(tasks, base, adapter):\n    return base + tasks * adapter, tasks * base",
                  "other way round"),
            Wrong("what is saved", "def disk(tasks, base, adapter):\n    return tasks * base - base - tasks * adapter",
@@ -306,6 +331,11 @@ FORGETTING = Exercise(
            Wrong("as a ratio", forgetting_with(end="losses[1] / losses[0]"), "difference"),
            Wrong("only afterwards", forgetting_with(end="losses[1]"), "loss before"),
            Wrong("sums", forgetting_with(mean="total"), "divide"),
+           Wrong("means added up", forgetting_with(tokens="1", mean="total"), "added up"),
+           Wrong("one off for each text", forgetting_with(tokens='((batch["labels"] != -100).sum() - '
+                                                          'len(batch["labels"])).item()'), "may be -100 itself"),
+           Wrong("all that the model reads", forgetting_with(tokens='batch["attention_mask"].sum().item()'),
+                 "first label"),
            Wrong("dropout on", forgetting_with(models="(before.train(), after.train())"), "dropout"),
            Wrong("mode as it came", forgetting_with(models="(before, after)"), "dropout"),
            Wrong("graph kept", forgetting_with(add="told * model(**batch).loss", guard="torch.enable_grad()"),
@@ -326,6 +356,9 @@ def longest_with(cost="static + batch * (a * (length + 1) + b * (length + 1) ** 
 
 ROOT = ("def longest_length(static, batch, a, b, budget):\n    room = (budget - static) / batch\n"
         "    return int((-a + (a * a + 4 * b * room) ** 0.5) / (2 * b))")  # fmt: skip
+GUARDED = ("def longest_length(static, batch, a, b, budget):\n    room = (budget - static) / batch\n"
+           "    root = room / a if b == 0 else (-a + max(0, a * a + 4 * b * room) ** 0.5) / (2 * b)\n"
+           "    return {}(root)")  # fmt: skip
 LONGEST = Exercise(
     name="cost.longest", defines="longest_length", title="The longest text that fits", tier="stretch", difficulty=3,
     minutes=8, points=3, unlocks="an answer to the question that comes before every run", reference=longest_with(),
@@ -342,6 +375,10 @@ LONGEST = Exercise(
            Wrong("one too many", longest_with(end="length + 1"), "one token too long"),
            Wrong("one too few", longest_with(rule="<", end="max(0, length - 1)"), "would fit"),
            Wrong("the root", ROOT, "square term is 0|ZeroDivision|division"),
+           Wrong("less than nothing", GUARDED.format("int"), "0 is the least"),
+           Wrong("rounded", GUARDED.format("0 if room < 0 else round"), "round down"),
+           Wrong("static for each text", longest_with("batch * (static + a * (length + 1) + b * (length + 1) ** 2)"),
+                 "once, not once for each text"),
            Wrong("in proportion", "def longest_length(static, batch, a, b, budget):\n"
                  "    return max(0, int((budget - static) / (batch * (a + b))))", "square"),
            Wrong("not whole", longest_with(end="length + 0.5"), "whole number"),

@@ -55,9 +55,9 @@ def family(word):
     """A property: the cards of one family, and no others, carry its word."""
 
     def sorts(families, rng):
-        uses_the_words(families, rng)
+        expect(isinstance(families, dict), 'keep the dictionary: {"BitFit": "...", ...}.')
         for card, (right, why) in CARDS.items():
-            said = families[card]
+            said = families.get(card)  # None fails its own family only
             expect(right != word or said == word, f"{card} is not {said}: {why}.")
             expect(said != word or right == word, f"{card} is not {word}: {why}.")
 
@@ -129,6 +129,11 @@ def no_stale_gradient(freeze, rng):
     )
     expect(not kept, f"a gradient from before is left in {len(kept)} frozen tensors; an optimiser's next step would "
                      "move them: set p.grad = None.")  # fmt: skip
+    try:
+        freeze(Host())
+    except AttributeError:
+        raise AssertionError("your freeze stops on a model that was never trained: there p.grad is None already, so "
+                             "set it, and ask nothing of it.") from None  # fmt: skip
 
 
 def gives_it_back(freeze, rng):
@@ -158,6 +163,12 @@ for p in model.parameters():
     p.requires_grad_(False)
     p.grad.zero_()
 return model"""), "zeros still counts"),
+           Wrong("asks the gradient", cell("freeze(model)", """
+for p in model.parameters():
+    p.requires_grad_(False)
+    p.grad.zero_()
+    p.grad = None
+return model"""), "never trained"),
            Wrong("no underscore", cell("freeze(model)", """
 for module in model.modules():
     module.requires_grad = False
@@ -218,8 +229,9 @@ def injected(inject, targets, host):
     except (Endless, RecursionError):
         raise AssertionError(ENDLESS) from None
     except (ValueError, KeyError) as error:
-        raise AssertionError(f"these patterns name modules: {' '.join(targets)}. Your inject said: "
-                             f"{str(error)[:60]}. Read it as a regular expression.") from None  # fmt: skip
+        said = str(error)[:60].rstrip(". ")
+        raise AssertionError(f"these patterns name modules: {' '.join(targets)}. Your inject said: {said}. "
+                             "Read each pattern as a regular expression.") from None  # fmt: skip
     expect(got is host, "return the model that was given.")
     dotted = [key for module in host.modules() for key in module._modules if "." in key]
     expect(not dotted, DOTTED)
@@ -352,7 +364,7 @@ INJECT_TASK = Exercise(
                 Property("takes several patterns", takes_several, core=True),
                 Property("starts as the base, and learns", starts_and_learns, core=True),
                 Property("refuses a pattern that matches nothing", refuses_a_miss, core=True)),
-    hints=("While you replace modules, their list changes. What must be complete before the first replacement?",
+    hints=("Is a name hit where only a part of it matches? And when do you freeze, if A and B must go on training?",
            "hits = names whose whole text the pattern matches; none: ValueError with names near it; freeze; put each",
            "re.fullmatch(pattern, name); raise ValueError(f\"... {near}\"); then freeze(...) and a loop with put(...)"),
     remark="Everything that can fail is done before anything is changed, so an error leaves the model as it was. "

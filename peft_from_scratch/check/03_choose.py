@@ -227,15 +227,17 @@ def trains_norms(ln_tuning, rng):
     layer_norms = [name for name, m in model.named_modules() if isinstance(m, nn.LayerNorm)]
     flat = {name for name, p in model.named_parameters() if p.dim() == 1}
     is_chosen(chosen_by(ln_tuning, HEAD), right | head, {
-        "a Llama's norms are no nn.LayerNorm: they would be passed by. Ask what all norms have in common: their weight "
-        "is a vector.": inside(model, *layer_norms) | head,
+        "a Llama's norms are no nn.LayerNorm, and a class may have any name: `input_layernorm` is passed by. Ask what "
+        "all norms have in common: their weight is a vector.": inside(model, *layer_norms) | head,
         "a name is no proof: `ln_1` is a norm, `norm_gate` a linear layer. Ask for the weight: a norm's is a vector.":
             {name for name in names_of(model) if "norm" in name.lower()} | head,
+        "`norm_gate` is a linear layer. A name is no proof; ask for the weight: a norm's is a vector.":
+            right | {name for name in names_of(model) if "norm" in name.lower()} | head,
         "the biases of linear layers are vectors too: ask what the module's *weight* is.": flat | head,
         "the gains alone: a LayerNorm's bias trains as well.": {n for n in right if n.endswith(".weight")} | head,
         "the biases of the norms alone: their gains train as well.": {n for n in right if n.endswith(".bias")} | head,
         "the new head stays frozen at random: train it in full.": right,
-        "only the head trains.": head,
+        "only the head trains: was a norm looked for by its name, or a module's name taken for a parameter's?": head,
     }, "Both vectors of every norm, and the head in full.")  # fmt: skip
 
 
@@ -270,6 +272,8 @@ LN_TUNING = Exercise(
     remark="A norm without a gain has nothing to train, and a PReLU's slope is a vector too: no rule is perfect.",
     wrong=(Wrong("nn.LayerNorm", ln_with("isinstance(m, nn.LayerNorm)"), "no nn.LayerNorm"),
            Wrong("by name", ln_with('"norm" in name.lower()'), "name is no proof"),
+           Wrong("by every name", ln_with('"norm" in name.lower() or "ln_" in name'), "norm_gate. is a linear layer"),
+           Wrong("BERT's name", ln_with('"LayerNorm" in name'), "looked for by its name"),
            Wrong("all vectors", ln_with(test="p.dim() == 1 or within(name, head)", p="p"), "linear layers are vectors"),
            Wrong("gains only", ln_with(test='within(name, norms) and name.endswith(".weight") or within(name, head)'),
                  "gains alone"),
@@ -287,6 +291,10 @@ LN_TUNING = Exercise(
 # 5. The price
 
 CASES = [(6, 0), (6, 1), (6, 3), (6, 6), (12, 5), (30, 2), (7, 4)]
+LOWEST = ("the lowest trained layer is spared a part of its own input's gradient, and the counter will see it. The "
+          "formula counts two gradients in each of the k layers.")  # fmt: skip
+PARENTHESES = "a / 3 * L multiplies by L: the divisor needs parentheses."
+FLOOR = "// drops what is behind the point; a share needs /."
 
 
 def prices_the_top(answer, rng):
@@ -302,6 +310,12 @@ def prices_the_top(answer, rng):
         "the frozen layers below need no gradient of their input: nothing there asks for it.":
             lambda L, k: 2 / 3 + 1 / 3 * k / L,
         "in FLOPs of N; divide by full fine-tuning's 6.": lambda L, k: 2 + 4 * k / L,
+        "in FLOPs of N; divide by full fine-tuning's 6 L.": lambda L, k: 2 * L + 4 * k,
+        f"{LOWEST} Divide by 6 L.": lambda L, k: (L + k + max(k - 1, 0)) / (3 * L - 1),
+        LOWEST: lambda L, k: (L + k + max(k - 1, 0)) / (3 * L),
+        f"{LOWEST} With k = 0 there is none.": lambda L, k: (L + 2 * k - 1) / (3 * L),
+        PARENTHESES: lambda L, k: (L + 2 * k) / 3 * L,
+        FLOOR: lambda L, k: (L + 2 * k) // (3 * L),
         "a share of full fine-tuning is wanted, so that k = L gives 1.": lambda L, k: 1 + 2 * k / L,
         "in per cent; a share is wanted, 1 for full fine-tuning.": lambda L, k: 100 * (1 / 3 + 2 / 3 * k / L),
     }, "forward everywhere: 2 N. In each of the k layers also 4 N backward. Full is 6 N.")  # fmt: skip
@@ -317,6 +331,9 @@ def prices_thin_methods(answer, rng):
         "the forward pass is missing: it is a third.": lambda L, d: 1 / 3 * d / L,
         "that is the share of the layers; forward goes through all of them.": lambda L, d: d / L,
         "in FLOPs of N; divide by full fine-tuning's 6.": lambda L, d: 2 + 2 * d / L,
+        "in FLOPs of N; divide by full fine-tuning's 6 L.": lambda L, d: 2 * L + 2 * d,
+        PARENTHESES: lambda L, d: (L + d) / 3 * L,
+        FLOOR: lambda L, d: (L + d) // (3 * L),
     }, "forward everywhere: 2 N. In each of the `depth` layers also 2 N, for the gradient of its input.")  # fmt: skip
 
 
@@ -341,8 +358,15 @@ PRICE = Exercise(
            Wrong("frozen ones counted", price_with(top="1 / 3 + 2 / 3 * (L - k) / L"), "stops below"),
            Wrong("backward to the bottom", price_with(top="2 / 3 + 1 / 3 * k / L"), "nothing there asks"),
            Wrong("not a share", price_with(top="2 + 4 * k / L"), "divide by"),
+           Wrong("not a share either", price_with(top="2 * L + 4 * k"), "divide by"),
+           Wrong("the lowest one spared", price_with(top="(L + 2 * k - 1) / (3 * L) if k else 1 / 3"), "is spared"),
+           Wrong("spared in full too", price_with(top="(L + k + max(k - 1, 0)) / (3 * L - 1)"), "is spared"),
+           Wrong("no parentheses", price_with(top="(L + 2 * k) / 3 * L"), "needs parentheses"),
+           Wrong("whole numbers", price_with("(L + 2 * k) // (3 * L)", "(L + depth) // (3 * L)"), "needs /"),
+           Wrong("one gradient, one fraction", price_with(top="(L + k) / (3 * L)"), "two gradients"),
+           Wrong("one fraction, to the bottom", price_with(top="(2 * L + k) / (3 * L)"), "nothing there asks"),
            Wrong("few numbers, no price", price_with(thin="1 / 3"), "hardly any numbers"),
-           Wrong("thin as dear as full", price_with(thin="1 / 3 + 2 / 3 * depth / L"), "in full"),
+           Wrong("thin as dear as full", price_with(thin="flops_ratio(L, depth)"), "in full"),
            Wrong("always to the bottom", price_with(thin="2 / 3"), "reach the bottom"),
            Wrong("thin without forward", price_with(thin="1 / 3 * depth / L"), "forward pass is missing"),
            Wrong("swapped", price_with("1 / 3 + 1 / 3 * k / L", "1 / 3 + 2 / 3 * depth / L"), "two gradients")),
@@ -355,7 +379,7 @@ ORDER_KEY = ("D", "B", "F", "C", "H")
 LINES = {
     "A": "model.train() leaves dropout on: each text's features would be another draw, kept for good.",
     "E": "this runs the trunk in every epoch: the price that the cache is there to save.",
-    "G": "all parameters go to the optimiser, and none but the head's ever gets a gradient.",
+    "G": "the head is no part of `model`: nothing in this optimiser ever gets a gradient, and the head would not move.",
 }
 
 
@@ -390,7 +414,7 @@ ORDER = Exercise(
     remark="A frozen trunk in eval mode is a fixed function: what it says of a text need be computed only once.",
     wrong=(Wrong("dropout on", 'order = ["A", "B", "F", "C", "H"]', "dropout on"),
            Wrong("trunk in every epoch", 'order = ["D", "F", "C", "E", "H"]', "in every epoch"),
-           Wrong("all parameters", 'order = ["D", "B", "G", "C", "H"]', "all parameters"),
+           Wrong("the trunk's parameters", 'order = ["D", "B", "G", "C", "H"]', "no part of"),
            Wrong("optimiser in the loop", 'order = ["D", "B", "C", "F", "H"]', "made once"),
            Wrong("features before eval", 'order = ["B", "D", "F", "C", "H"]', "eval mode first"),
            Wrong("step before the epochs", 'order = ["D", "B", "F", "H", "C"]', "C comes before H"),
@@ -440,7 +464,9 @@ CACHED = Exercise(
            Wrong("no mask", cache_with((', batch["attention_mask"]', "")), "attention_mask"),
            Wrong("keeps the graph", cache_with(("@torch.no_grad()\n", "")), "graph"),
            Wrong("first batch", cache_with(("        y.append(batch[\"labels\"])\n    return",
-                                            "        y.append(batch[\"labels\"])\n        return")), "first batch"),
+                                            "        y.append(batch[\"labels\"])\n        return")), "one batch"),
+           Wrong("last batch", cache_with(("x.append(out.pooler_output)", "x = [out.pooler_output]"),
+                                          ("y.append(batch[\"labels\"])", "y = [batch[\"labels\"]]")), "one batch"),
            Wrong("features alone", cache_with(("return torch.cat(x), torch.cat(y)", "return torch.cat(x)")), "labels"),
            Wrong("lists", cache_with(("return torch.cat(x), torch.cat(y)", "return x, y")), "torch.cat")),
 )  # fmt: skip
@@ -469,7 +495,9 @@ SUBSET = Exercise(
            Wrong("modules, not parameters", r'subset = r"bert\.encoder\.layer\.5|classifier"', "whole name"),
            Wrong("not a pattern", r'subset = r"bert.encoder.layer.(5"', "regular expression"),
            Wrong("everything", 'subset = ".*"', "more than half"),
-           Wrong("head only", r'subset = r"classifier\..*"', "2.5 million")),
+           Wrong("head only", r'subset = r"classifier\..*"', "2.5 million"),
+           Wrong("a part of the name", r'subset = r"layer\.[45]\.(intermediate|output)\..*|classifier\..*"',
+                 "head alone.*whole name")),
 )  # fmt: skip
 
 LESSON = Lesson(id="03", slug="choose", title="Choose what to train", requires=("00", "01", "02"), minutes=60,

@@ -65,7 +65,7 @@ def is_the_best(truncate, rng):
             "S is missing: U and V have columns of length one, and say nothing about size.": U[:, :r] @ Vh[:r],
             "S comes in twice: give each side its root.": U[:, :r] * S[:r] ** 2 @ Vh[:r],
             "only one side has the root of S, so B A has √S in place of S.": U[:, :r] * S[:r].sqrt() @ Vh[:r],
-            "those are the r smallest ranks. S falls: take the first r.": U[:, last:] * S[last:] @ Vh[last:],
+            "those are the r smallest pieces. S falls: take the first r.": U[:, last:] * S[last:] @ Vh[last:],
             "those are r columns of ΔW itself, not its r strongest directions.":
                 torch.cat((dW[:, :r], torch.zeros(shape[0], shape[1] - r)), 1),
         }, "B A must be U S Vᵀ with the r largest singular values: nothing of rank r is nearer.")  # fmt: skip
@@ -79,7 +79,8 @@ def shares_the_root(truncate, rng):
     for name, mine, other in (("B", *sizes), ("A", sizes[1], sizes[0])):
         uneven = close(mine, S**2) and close(other, torch.ones(3))
         expect(not uneven, f"all of S is in {name}. The product is right, but give each factor √S: equal shares.")
-    name_the_fault(sizes[0], S, {}, "the columns of B, and the rows of A, should each have the length √S.")
+    for size in sizes:  # squared lengths
+        name_the_fault(size, S, {}, "the columns of B, and the rows of A, should each have the length √S.")
 
 
 def truncate_with(body):
@@ -199,6 +200,7 @@ LAYER = Exercise(
                  museum="A B instead of B A"),
            Wrong("both random", layer_with(B="self.B = nn.Parameter(torch.randn(base.out_features, r))"),
                  "both random"),
+           Wrong("a whole scale", layer_with(scale="self.scale = alpha // r"), "fraction"),
            Wrong("alpha times r", layer_with(scale="self.scale = alpha * r"), "Divide by r"),
            Wrong("upside down", layer_with(scale="self.scale = r / alpha"), "upside down"),
            Wrong("square root", layer_with(scale="self.scale = alpha / r**0.5"), "rank-stabilised"),
@@ -222,6 +224,8 @@ LAYER = Exercise(
            Wrong("change without scale", layer_with(change="return self.B @ self.A"), "not scaled"),
            Wrong("change the other way round", layer_with(change="return self.scale * (self.B @ self.A).T"),
                  "stores"),
+           Wrong("the whole weight", layer_with(change="return self.base.weight + self.scale * self.B @ self.A"),
+                 "what is added"),
            Wrong("change as A B", layer_with(change="return self.scale * self.A @ self.B"), "not A B"),
            Wrong("frozen altogether", layer_with(scale="self.scale = alpha / r\nself.requires_grad_(False)"),
                  "frozen too")),
@@ -320,10 +324,15 @@ def merged_by(answer, layer):
     return plain
 
 
+NEW_LINEAR = "a new nn.Linear is float32 unless dtype= says otherwise. Or copy the frozen layer."
+
+
 def is_plain(answer, rng):
     plain = merged_by(answer, lora_layer(rng))
     expect(type(plain) is nn.Linear, f"a {type(plain).__name__} came back; a plain nn.Linear is wanted.")
     expect(tuple(plain.weight.shape) == (5, 7), f"its weight is {tuple(plain.weight.shape)}; wanted (5, 7).")
+    plain = merged_by(answer, lora_layer(rng).double())
+    expect(plain.weight.dtype == torch.float64, "of a layer in float64 you made a float32 one: " + NEW_LINEAR)
 
 
 def leaves_the_layer(answer, rng):
@@ -360,28 +369,46 @@ def merges(answer, rng):
 
 
 def error_in(layer, x, dtype):
-    """The reference's figure, worked out apart from it."""
+    """The reference's figures, worked out apart from it: the largest difference, the largest output, their slip."""
     layer = copy.deepcopy(layer).to(dtype)
     x, W = x.to(dtype), layer.base.weight
     apart, whole = layer(x), nn.functional.linear(x, W + layer.change(), layer.base.bias)
-    return (whole - apart).abs().max().double().item(), apart.abs().max().double().item()
+    off, size = (whole - apart).abs().double(), apart.abs().double()
+    return off.max().item(), size.max().item(), (off / size).max().item()
 
 
 def measures(answer, rng):
+    weight = merged_by(answer, lora_layer(rng).double()).weight
+    expect((weight != weight.float()).any(), "the merged weight was float32 on its way: " + NEW_LINEAR)
     for dtype, most in ((torch.float64, 1e-13), (torch.float32, 1e-5), (torch.bfloat16, 0.1)):
         layer, x = lora_layer(rng, size=2.0), 4 * draw(rng, 64, 7)
-        off, largest = error_in(layer, x, dtype)
+        off, largest, each_by_its_own = error_in(layer, x, dtype)
         got = answer[1](layer, x, dtype)
         expect(isinstance(got, (int, float)) and not isinstance(got, bool),
                f"merge_error returned {type(got).__name__}; a number is wanted, so end with .item().")  # fmt: skip
         name = str(dtype).removeprefix("torch.")
-        expect(got <= 6 * most, f"in {name} the error is {got:.1g}, too large for rounding. Are both sides in {name}, "
-                                "and is it divided by the largest output?")  # fmt: skip
-        expect(got > 0, f"in {name} the error came out as exactly 0: are merged and unmerged the same object?")
+        near_slip = each_by_its_own / 1.5 <= got <= each_by_its_own * 1.5
+        expect(not near_slip, "each difference was divided by its own output, and outputs near zero make that large: "
+                              "divide the largest difference by the largest output.")  # fmt: skip
+        expect(got <= 6 * most, f"in {name} the error is {got:.1g}, too large for rounding in {name}: turn layer *and* "
+                                f"x into {name} before you merge.")  # fmt: skip
+        expect(got != 0, f"in {name} the error came out as exactly 0: are merged and unmerged the same object, or "
+                         "compared in fewer digits?")  # fmt: skip
         expect(got < off / 3, f"in {name} that is the difference itself: divide it by the largest output.")
         expect(off / largest / 8 <= got <= off / largest * 8,
                f"in {name} the error should be near {off / largest:.1g}, and you have {got:.1g}: turn layer *and* x "
-               f"into {name} before you merge.")  # fmt: skip
+               f"into {name} before you merge, and take .abs() before .max().")  # fmt: skip
+    never_negative(answer, rng)
+
+
+def never_negative(answer, rng):
+    """One input and one output at a time: there a missing .abs() shows."""
+    layer = LoRA(nn.Linear(7, 1, bias=False), rank=3, alpha=7.0)
+    with torch.no_grad():
+        for p in (layer.base.weight, layer.A, layer.B):
+            p.copy_(draw(rng, *p.shape))
+    errors = [answer[1](layer, row, torch.float32) for row in draw(rng, 24, 1, 7)]
+    expect(min(errors) >= 0, "an error came out negative: take .abs() before .max(), above and below the line.")
 
 
 MERGE_LAYER = ("def merge_layer(layer):\n    plain = copy.deepcopy(layer.base)\n"
@@ -401,6 +428,9 @@ def merge_with(layer=None, error=None):
 
 COPY = "plain = copy.deepcopy(layer.base)\nplain.weight = nn.Parameter({}, requires_grad=False)\nreturn plain"
 FRESH = "plain = nn.Linear(layer.base.in_features, layer.base.out_features, bias=False)\n"
+NEW = (FRESH.replace("False", "layer.base.bias is not None")
+       + "plain.weight.data.copy_(layer.base.weight + layer.change())\n"
+         "if layer.base.bias is not None:\n    plain.bias.data.copy_(layer.base.bias)\n")  # fmt: skip
 MERGE = Exercise(
     name="lora.merge", defines="merge_layer, merge_error", title="Fold it in", tier="core", difficulty=3, minutes=8,
     points=4, unlocks="a model without any extra work per token, and what that costs in digits",
@@ -437,6 +467,20 @@ MERGE = Exercise(
            Wrong("only x in the dtype", merge_with(error="x = x.to(dtype).float()\n"
                  "apart, whole = layer(x), merge_layer(layer)(x)\n"
                  "return ((whole - apart).abs().max() / apart.abs().max()).item()"), "both sides in|turn layer"),
+           Wrong("no abs", merge_with(error="layer, x = copy.deepcopy(layer).to(dtype), x.to(dtype)\n"
+                 "apart, whole = layer(x), merge_layer(layer)(x)\n"
+                 "return ((whole - apart).max() / apart.max()).item()"), r"\.abs\(\)"),
+           Wrong("no abs above", merge_with(error="layer, x = copy.deepcopy(layer).to(dtype), x.to(dtype)\n"
+                 "apart, whole = layer(x), merge_layer(layer)(x)\n"
+                 "return ((whole - apart).max() / apart.abs().max()).item()"), r"\.abs\(\)"),
+           Wrong("each by its own", merge_with(error="layer, x = copy.deepcopy(layer).to(dtype), x.to(dtype)\n"
+                 "apart, whole = layer(x), merge_layer(layer)(x)\n"
+                 "return ((whole - apart).abs() / apart.abs()).max().item()"), "by its own"),
+           Wrong("compared in float32", merge_with(error="layer, x = copy.deepcopy(layer).to(dtype), x.to(dtype)\n"
+                 "apart, whole = layer(x).float(), merge_layer(layer)(x).float()\n"
+                 "return ((whole - apart).abs().max() / apart.abs().max()).item()"), "fewer digits|before you merge"),
+           Wrong("a new float32 layer", merge_with(NEW + "return plain"), "nn.Linear is float32"),
+           Wrong("float32 on the way", merge_with(NEW + "return plain.to(layer.base.weight.dtype)"), "on its way"),
            Wrong("a tensor", merge_with(error="layer, x = copy.deepcopy(layer).to(dtype), x.to(dtype)\n"
                  "apart, whole = layer(x), merge_layer(layer)(x)\n"
                  "return (whole - apart).abs().max() / apart.abs().max()"), "item"),
@@ -462,7 +506,7 @@ CONV1D = Exercise(
     name="lora.conv1d", defines="LoRAConv1D", title="The other way round", tier="full", difficulty=3, minutes=10,
     points=4, unlocks="LoRA on GPT-2, whose linear layers are all of this kind", needs=("torch", "nn", "Adapter"),
     reference=conv_with(),
-    properties=(Property("starts as the pretrained layer", conv_starts, core=True),
+    properties=(Property("starts as the pretrained layer, and can learn", conv_starts, core=True),
                 Property("adds α / r · (x Aᵀ) Bᵀ", conv_adds, core=True),
                 Property("change() lies as the weight lies", conv_change, core=True)),
     hints=("The layer stores its weight as (d_in, d_out). Does that change x, A or B, or only what is added to it?",
@@ -475,6 +519,7 @@ CONV1D = Exercise(
                r"\(r, d_in\)"),
            Wrong("in_features", layer_with().replace("LoRALinear", "LoRAConv1D"), "base.nx"),
            Wrong("alpha alone", conv_with(scale="self.scale = alpha"), "grows with the rank"),
+           Wrong("both random", conv_with(B="self.B = nn.Parameter(torch.randn(base.nf, r))"), "both random"),
            Wrong("both zero", conv_with(A="self.A = nn.Parameter(torch.zeros(r, base.nx))"), "both zero"),
            Wrong("x turned too", conv_with(
                forward="return self.base(x) + self.scale * (x @ self.B) @ self.A"), "square layers only"),
@@ -523,6 +568,9 @@ BUDGET = Exercise(
            Wrong("rounded up", budget_with(end="return math.ceil(budget / price)"), "rounded up"),
            Wrong("not whole", budget_with(end="return budget / price"), "whole number"),
            Wrong("with a bias", budget_with(price="m.in_features + 2 * m.out_features"), "no bias"),
+           Wrong("one level down", budget_with().replace("named_modules", "named_children"), "named_modules"),
+           Wrong("this model only", budget_with().replace("model.named", "model.base_model.named"),
+                 "any model"),
            Wrong("norms too", budget_with("re.fullmatch(pattern, name)"), "norms and containers"),
            Wrong("at least one", budget_with(end="return max(1, budget // price)"), "not even rank 1|whole name")),
 )  # fmt: skip
@@ -540,13 +588,15 @@ PROBE = Exercise(
     unlocks="finding adapters that never train, in any model", needs=("trained",), reference=probe_with(),
     properties=(Property("names what trains, and only that", names_them, core=True),
                 Property("gives the norm of each gradient", gives_norms, core=True),
-                Property("says None where there is no gradient", tells_none, core=True),
+                Property("says None where there is no gradient, and only there", tells_none, core=True),
                 Property("only looks", leaves_gradients, core=True)),
     hints=("After loss.backward(), where is the gradient of a parameter p, and what is there if none arrived?",
            "{name: ‖p.grad‖ or None} over trained(model), which is {name: parameter}",
            "return {name: None if ... else ... for name, p in trained(model).items()}"),
     remark="None and zero differ: A's first gradient is exactly zero when B starts at zero. None means cut off.",
     wrong=(Wrong("skips the dead ones", probe_with("p.grad.norm().item()", " if p.grad is not None"), "missing"),
+           Wrong("none for zero", probe_with("p.grad.norm().item() if p.grad is not None and p.grad.any() else None"),
+                 "exactly zero"),
            Wrong("zero for none", probe_with("0.0 if p.grad is None else p.grad.norm().item()"), "healthy"),
            Wrong("norm of the weights", probe_with("None if p.grad is None else p.norm().item()"), "gradient"),
            Wrong("frozen ones too", probe_with(items="model.named_parameters()"), "frozen"),
@@ -577,7 +627,7 @@ EMBEDDING = Exercise(
     name="lora.embedding", defines="LoRAEmbedding", title="The embedding", tier="stretch", difficulty=4, minutes=8,
     points=4, unlocks="new words and new scripts, and LoRA on every layer that has a weight",
     needs=("torch", "nn", "Adapter"), reference=emb_with(),
-    properties=(Property("starts as the pretrained layer", emb_starts, core=True),
+    properties=(Property("starts as the pretrained layer, and can learn", emb_starts, core=True),
                 Property("adds α / r · Aᵀ[x] Bᵀ", emb_adds, core=True),
                 Property("words that never come up stay", unseen_stay, core=True),
                 Property("change() lies as the weight lies", emb_change, core=True)),
@@ -596,6 +646,8 @@ EMBEDDING = Exercise(
                A="self.A = nn.Parameter(torch.zeros(r, base.embedding_dim))",
                forward="y = self.base(x)\nreturn y + self.scale * (y @ self.A.T) @ self.B.T"), r"\(r, d_in\)"),
            Wrong("alpha alone", emb_with(scale="self.scale = alpha"), "grows with the rank"),
+           Wrong("both random", emb_with(A="self.A = nn.Parameter(torch.randn(r, base.num_embeddings))"),
+                 "both random"),
            Wrong("both zero", emb_with(B="self.B = nn.Parameter(torch.zeros(base.embedding_dim, r))"), "both zero"),
            Wrong("edit replaces base", emb_with(forward="return self.scale * self.A.T[x] @ self.B.T"),
                  "does not replace"),

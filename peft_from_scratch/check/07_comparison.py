@@ -69,6 +69,15 @@ BOOTSTRAP = Exercise(
            Wrong("the first method alone", bootstrap_with("correct_a.double()"), "first method"),
            Wrong("all that was drawn", bootstrap_with(levels="0, 1"), "times as wide|resampled apart"),
            Wrong("few items", bootstrap_with(t="torch.randint(items, (items // 16,))"), "times as wide"),
+           Wrong("half the items", bootstrap_with(t="torch.randint(items, (items // 2,))"), "times as wide"),
+           Wrong("one seed", bootstrap_with(s="torch.randint(seeds, (1,))"), "one seed at a time"),
+           Wrong("always five seeds", bootstrap_with(s="torch.randint(5, (5,))"), "times as wide"),
+           Wrong("never the last", bootstrap_with(
+               s="torch.randint(0, seeds - 1, (seeds,))", t="torch.randint(0, items - 1, (items,))"), "never drawn"),
+           Wrong("permuted, mean of the draws", bootstrap_with(
+               s="torch.randperm(seeds)", t="torch.randperm(items)",
+               give="means.mean().item(), low.item(), high.item()"), "with replacement"),
+           Wrong("a mean for each seed", bootstrap_with(give="difference.mean(1), low, high"), "one number each"),
            Wrong("two numbers", bootstrap_with(give="low.item(), high.item()"), "three numbers")),
 )  # fmt: skip
 
@@ -155,7 +164,7 @@ EQUIVALENT = Exercise(
 # 3. A grid of rates, and whether its best is inside
 
 
-RANGES = ((1e-4, 1e-2), (3e-5, 3e-3), (1e-3, 1e-1), (1e-5, 1e-4))
+RANGES = ((1e-4, 1e-2), (3e-4, 3e-2), (1e-3, 1e-1), (1e-5, 1e-4))
 
 
 def halves(lo, hi):
@@ -242,6 +251,8 @@ GRID = Exercise(
            Wrong("on a ruler", grid_with("[lo + (hi - lo) * k / steps for k in range(steps + 1)]"), "ruler"),
            Wrong("whole decades", grid_with("[lo * 10 ** k for k in range(steps // 2 + 1)]"), "whole decades"),
            Wrong("without the end", grid_with("[lo * 10 ** (k / 2) for k in range(steps)]"), "last rate is missing"),
+           Wrong("rounded down", grid_with("[lo * 10 ** (k / 2) for k in range(1 + int("
+                 "2 * (math.log10(hi) - math.log10(lo))))]"), "up to hi"),
            Wrong("doubling", grid_with("[lo * 2 ** k for k in range(int(math.log2(hi / lo)) + 1)]"), "twice"),
            Wrong("a factor of 3", grid_with("[lo * 3 ** k for k in range(steps + 1)]"), "drifts"),
            Wrong("in the list is enough", grid_with(inside="best in grid"), "counts as inside",
@@ -318,10 +329,10 @@ def names_of(pareto, table):
     got = pareto(given)
     expect(given == table, "it changes the rows it is given: sort a copy.")
     try:
-        found = [row["name"] if isinstance(row, dict) else row for row in got]
+        found = list(got)
     except TypeError:
         raise AssertionError(f"{got!r} came back; a list of names is wanted (is a `return` missing?).") from None
-    expect(all(isinstance(each, str) for each in found), "return the names, as a list of strings.")
+    expect(all(isinstance(each, str) for each in found), "return the names of the rows, as a list of strings.")
     expect(len(set(found)) == len(found), "a name comes twice.")
     return set(found)
 
@@ -382,6 +393,8 @@ PARETO = Exercise(
                  "cost to go down|cheapest"),
            Wrong("best ratio", "def pareto(rows):\n    best = max(r['quality'] / r['cost'] for r in rows)\n"
                  "    return [r['name'] for r in rows if r['quality'] / r['cost'] == best]", "however dear"),
+           Wrong("rows for names", pareto_with("better and cheaper and not same",
+                 "[row for row in rows if not any(beats(other, row) for other in rows)]"), "the names of the rows"),
            Wrong("the two ends", "def pareto(rows):\n    best = max(rows, key=lambda r: r['quality'])\n"
                  "    cheap = min(rows, key=lambda r: r['cost'])\n    return [best['name'], cheap['name']]",
                  "two ends alone"),
@@ -422,36 +435,49 @@ def halfway(score, curve):
     return next((y0 + y1) / 2 for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False) if x0 <= score <= x1)
 
 
-def unsorted(score, curve):
-    """np.interp wants rising x; on a falling curve it gives an end."""
-    return curve[-1][1] if score <= curve[-1][0] or score < curve[0][0] else curve[0][1]
-
-
 FORGET_SLIPS = {
     "this is the loss at the nearest point: interpolate between the two neighbours.": nearest,
     "this is the middle of the two neighbours: weigh them by how near they are.": halfway,
     "this is what the best rate gave, whatever the score. At an equal score is the question.":
         lambda score, curve: min(curve)[1],
-    "the curve falls along its list: sort the points by the loss on the task first. (np.interp wants rising x, and "
-    "says nothing where it gets falling x.)": unsorted,
     "the axes are exchanged: the score is a loss on the task, the first of each pair.":
         lambda score, curve: score,
 }  # fmt: skip
 
 
+SCORES = [3.255, 3.18, 3.13, 3.38, 3.35]
+ORDERS = (CURVE[::-1], CURVE, [CURVE[i] for i in (2, 0, 4, 1, 3)])
+
+
 def interpolates(forgetting_at, rng):
-    scores = [3.255, 3.18, 3.13, 3.38, 3.35]
-    for curve in (CURVE, CURVE[::-1], [CURVE[i] for i in (2, 0, 4, 1, 3)]):
-        got = [forgetting_at(score, list(curve)) for score in scores]
+    found = [[read_off(forgetting_at, score, curve) for score in SCORES] for curve in ORDERS]
+    right = [all(is_close(g, between(s, CURVE)) for s, g in zip(SCORES, got, strict=True)) for got in found]
+    expect(not any(right) or all(right), "right for one order of the points and wrong for another: sort them by the "
+           "loss on the task first. (np.interp wants rising x, and says nothing where it gets falling x.)")  # fmt: skip
+    for curve, got in zip(ORDERS, found, strict=True):
         expect(None not in got, "None came back for a score that the method has reached (is a `return` missing?).")
         for advice, slip in FORGET_SLIPS.items():
-            values = [slip(score, curve) for score in scores]
-            same = all(isinstance(g, (int, float)) and abs(g - v) < 1e-6 for g, v in zip(got, values, strict=True))
-            expect(not same, advice)
-        for score, value in zip(scores, got, strict=True):
+            expect(not all(is_close(g, slip(s, curve)) for s, g in zip(SCORES, got, strict=True)), advice)
+        for score, value in zip(SCORES, got, strict=True):
             want = between(score, curve)
             expect_number(value, want, f"at the score {score} the line between the neighbours gives {want:.4f}, not "
                           f"{value:.4f}." if isinstance(value, float) else "a number is wanted.", rel=1e-6)  # fmt: skip
+    for score, want in CURVE:
+        got = read_off(forgetting_at, score, CURVE)
+        expect(got is not None, f"None came back for {score}, a point of the curve: the points belong to it, both ends "
+               "too.")  # fmt: skip
+        expect_number(got, want, f"at {score}, a point of the curve, its own loss {want} is wanted.")
+
+
+def read_off(forgetting_at, score, curve):
+    given = list(curve)
+    got = forgetting_at(score, given)
+    expect(given == list(curve), "it changes the curve that it is given: sorted(curve) makes a new list.")
+    return got
+
+
+def is_close(got, want):
+    return isinstance(got, (int, float)) and abs(got - want) < 1e-6
 
 
 def stays_inside(forgetting_at, rng):
@@ -482,7 +508,14 @@ FORGETTING = Exercise(
            Wrong("the nearest point", forget_with("return min(curve, key=lambda p: abs(p[0] - score))[1]"), "nearest"),
            Wrong("the middle", forget_with(WALK.format(give="(y0 + y1) / 2")), "middle"),
            Wrong("not sorted", forget_with(WALK.format(give="y0 + (score - x0) / (x1 - x0) * (y1 - y0)").replace(
-               "sorted(curve)", "curve")), "has reached|sort"),
+               "sorted(curve)", "curve")), "one order"),
+           Wrong("np.interp, not sorted", "import numpy as np\n\n\n" + forget_with(
+               "x, y = zip(*curve)\nreturn float(np.interp(score, x, y)) if min(x) <= score <= max(x) else None"),
+               "np.interp wants"),
+           Wrong("without the points themselves", forget_with(WALK.replace("<= score <=", "< score <").format(
+               give="y0 + (score - x0) / (x1 - x0) * (y1 - y0)")), "a point of the curve"),
+           Wrong("sorted in place", forget_with("curve.sort()\n" + WALK.replace("sorted(curve)", "curve").format(
+               give="y0 + (score - x0) / (x1 - x0) * (y1 - y0)")), "changes the curve"),
            Wrong("the wrong way along", forget_with(WALK.format(give="y1 + (score - x0) / (x1 - x0) * (y0 - y1)")),
                  "line between"),
            Wrong("the score itself", forget_with("return score"), "exchanged"),
@@ -546,6 +579,9 @@ PROMISES = Exercise(
            Wrong("bytes for seconds", promises_with(
                {"switches tasks fast": 'costs["LoRA"]["file"] / costs["full"]["file"]'}), "size of the files"),
            Wrong("gain for loss", promises_with({"adapts with little data": "100 * few[64][0]"}), "LoRA minus full"),
+           Wrong("2,000 reviews", promises_with({"adapts with little data": "-100 * few[2000][0]"}), "2,000 reviews"),
+           Wrong("another method's time", promises_with(
+               {"costs nothing at inference": 'latency["Pfeiffer"]["unmerged"]["median"]'}), "Pfeiffer"),
            Wrong("all kept", promises_with(verdicts=dict.fromkeys(BOUNDS, '"yes"')), "your verdict is 'yes'"),
            Wrong("what is not proven is false", promises_with(verdicts={
                key: value.replace("below(", "('yes' if below(", 1) + " == 'yes' else 'no')"

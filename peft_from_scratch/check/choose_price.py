@@ -71,7 +71,8 @@ def caches_what_the_head_sees(cache_features, rng):
     body, labels = model.eval().base_model, torch.cat([batch["labels"] for batch in batches])
     seen = [body(batch["input_ids"], batch["attention_mask"]) for batch in batches]
     want, n = torch.cat([out.pooler_output for out in seen]), len(labels)
-    expect(len(x) == n, f"{len(x)} rows for {n} texts: was only the first batch taken?")
+    rows = "1 row" if len(x) == 1 else f"{len(x)} rows"
+    expect(len(x) == n, f"{rows} for {n} texts: was only one batch kept?")
     expect(x.shape[1:] != (3,), "that is the head's answer; what the head is *given* is wanted.")
     before = x.shape[-1] == 4 or x.dim() > 2
     expect(not before, "that is what goes into the pooler; the head is shown the pooler's output.")
@@ -136,6 +137,9 @@ def trains_at_least(count: int):
 
     def spends(subset, rng):
         names = chosen(subset)
+        alone = all(name.startswith("classifier.") for name in names)
+        expect(not alone, f"it trains the head alone; {count / 1e6:g} million fit into the budget. (A pattern means "
+                          "the whole name, from its first letter on.)")  # fmt: skip
         held = sum(p.numel() for name, p in minilm().named_parameters() if name in names)
         expect(held >= count, f"it trains {held:,} numbers; {count / 1e6:g} million fit into the budget.")
 

@@ -55,6 +55,7 @@ def gradients_of_trained(static, rng):
         "that is the gradients of all frozen numbers, and none of those that train.": lambda p, t: 4 * (p - t),
         "that is in bits; a byte has eight of them.": lambda p, t: 32 * t,
         "two bytes is half precision; float32 takes four.": lambda p, t: 2 * t,
+        "that counts numbers, and each takes four bytes.": lambda p, t: t,
         "give them in this order: weights, gradients, optimizer.": lambda p, t: 8 * t,
     }, "the gradients take four bytes for each number that trains.")  # fmt: skip
 
@@ -65,7 +66,7 @@ def moments_of_trained(static, rng):
         "Adam keeps two numbers for each: the mean of the gradients, and of their squares.": lambda p, t: 4 * t,
         "Adam keeps no copy of the weights beside its two moments, not in float32.": lambda p, t: 12 * t,
         "plain SGD keeps nothing; Adam keeps two moments.": lambda p, t: 0,
-        "two bytes is half precision; float32 takes four.": lambda p, t: 2 * t,
+        "that counts the two moments as numbers, and each takes four bytes.": lambda p, t: 2 * t,
     }, "Adam's state takes two numbers of four bytes for each number that trains.")  # fmt: skip
 
 
@@ -105,12 +106,13 @@ def moments_of_adapters(half, rng):
 
 
 class Words(nn.Module):
-    """An embedding, a norm, two linear layers, one of them with the embedding's weight (a tied head)."""
+    """An embedding, a norm, linear layers, one inside another module, one with the embedding's weight (a tied head)."""
 
     def __init__(self):
         super().__init__()
         self.words, self.norm = nn.Embedding(11, 6), nn.LayerNorm(6)
         self.up, self.down = nn.Linear(6, 5), nn.Linear(5, 6, bias=False)
+        self.inner = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 6))
         self.head = nn.Linear(6, 11, bias=False)
         self.head.weight = self.words.weight
 
@@ -134,6 +136,10 @@ def matrices(both, rng):
             lambda m: sum(p.numel() for p in m.parameters()),
         "only matrices of linear layers multiply: no look-up of an embedding, no norm.":
             lambda m: sum(x.weight.numel() for x in m.modules() if hasattr(x, "weight")),
+        "an embedding is a matrix too, but a look-up in it multiplies nothing: take the linear layers alone.":
+            lambda m: sum(p.numel() for p in m.parameters() if p.ndim == 2),
+        "a layer inside another module is missed: go over model.modules(), not over the children alone.":
+            lambda m: sum(x.weight.numel() for x in m.children() if isinstance(x, nn.Linear)),
         "a bias is added, once for an output: leave it out.": lambda m: sizes(m, biases=True),
         "a frozen layer multiplies as well: count it.":
             lambda m: sum(x.weight.numel() for x in m.modules() if isinstance(x, nn.Linear)
@@ -185,6 +191,7 @@ def one_per_task(disk, rng):
         "after full fine-tuning every number has changed, so each task needs a model of its own.": lambda n, b, a: b,
         "the original need not be kept to serve the tasks: n models, not n + 1.": lambda n, b, a: (n + 1) * b,
         "the two are the other way round: first in full, then adapted.": lambda n, b, a: b + n * a,
+        "the sizes given are bytes already.": lambda n, b, a: 4 * n * b,
     }, "each task has a whole model of its own.")  # fmt: skip
 
 
@@ -209,6 +216,11 @@ def longest(static: int, batch: int, a: int, b: int, budget: int) -> int:
     return length
 
 
+def length_of(static: int, batch: int, a: int, b: int, budget: int) -> float:
+    """The length, no whole number, that takes exactly the budget."""
+    return (-a + (a * a + 4 * b * (budget - static) / batch) ** 0.5) / (2 * b)
+
+
 def fits(answer, rng):
     for case in FITTING:
         got = answer(*case)
@@ -222,6 +234,8 @@ def fits(answer, rng):
         "the static part is missing: it takes its bytes before the first token.":
             lambda s, n, a, b, m: longest(0, n, a, b, m),
         "that is for one text; the whole batch has to fit.": lambda s, n, a, b, m: longest(s, 1, a, b, m),
+        "the static part is there once, not once for each text.": lambda s, n, a, b, m: longest(n * s, n, a, b, m),
+        "round down: what is rounded up no longer fits.": lambda *c: round(length_of(*c)),
         "bytes do not grow in proportion: mind the square of the length.":
             lambda s, n, a, b, m: max(0, int((m - s) / (n * (a + b)))),
     }, "the largest L for which static + batch (a L + b L²) is at most the budget.")  # fmt: skip
@@ -237,6 +251,8 @@ def without_scores(answer, rng):
 
 
 def no_length(answer, rng):
-    for case in ((100, 2, 3, 1, 99), (100, 2, 3, 1, 107)):
+    for case in ((100, 2, 3, 1, 99), (100, 2, 3, 1, 107), (100, 2, 3, 0, 90), (1000, 2, 3, 1, 10)):
         got = answer(*case)
+        below = isinstance(got, (int, float)) and got < 0
+        expect(not below, "0 is the least: where the static part alone is more than the budget, no length fits.")
         expect(isinstance(got, (int, float)) and got == 0, "not even one token fits here: the answer is 0.")

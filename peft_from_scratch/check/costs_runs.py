@@ -22,7 +22,7 @@ class Small(nn.Module):
         self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 3)
 
     def forward(self, x: Tensor) -> SimpleNamespace:
-        return SimpleNamespace(loss=self.last(torch.tanh(self.first(x))).square().sum())
+        return SimpleNamespace(loss=self.last(F.gelu(self.first(x))).square().sum())
 
 
 class Shared(Small):
@@ -51,10 +51,11 @@ class Masked(Small):
 
 
 def hosts(rng: torch.Generator) -> list[tuple[nn.Module, dict]]:
-    """Models in train mode with a batch each; the last one is frozen below its last layer."""
-    frozen = Small()
-    frozen.first.requires_grad_(False)
-    return [(kind.train(), {"x": draw(rng, 7, 6)}) for kind in (Small(), Shared(), Masked(), frozen)]
+    """Models in train mode with a batch each; the last two are frozen below the last layer, and in it."""
+    below, above = Small(), Small()
+    below.first.requires_grad_(False)
+    above.last.requires_grad_(False)
+    return [(kind.train(), {"x": draw(rng, 7, 6)}) for kind in (Small(), Shared(), Masked(), below, above)]
 
 
 def kept(model: nn.Module, batch: dict) -> list[Tensor]:
@@ -69,10 +70,14 @@ def address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def counted(model: nn.Module, batch: dict, key: Callable = address, whole: bool = True, leave: str = "pb") -> int:
-    """Bytes of what is kept; faults by another key, by views' own sizes, or by leaving less out."""
-    there = {address(p) for p in model.parameters()} if "p" in leave else set()
+def counted(model: nn.Module, batch: dict, key: Callable = address, whole: bool = True, leave: str = "tfb") -> int:
+    """Bytes of what is kept; faults by another key, by views' own sizes, or by leaving less or more out.
+
+    `leave`: t parameters that train, f frozen ones, b buffers, x the batch.
+    """
+    there = {address(p) for p in model.parameters() if ("t" if p.requires_grad else "f") in leave}
     there |= {address(b) for b in model.buffers()} if "b" in leave else set()
+    there |= {address(x) for x in batch.values()} if "x" in leave else set()
     tensors = [t for t in kept(model, batch) if address(t) not in there]
     return sum({key(t): t.untyped_storage().nbytes() if whole else t.nbytes for t in tensors}.values())
 
@@ -99,23 +104,32 @@ def outputs(model: nn.Module, batch: dict) -> int:
     return sum(found)
 
 
-ALL_WEIGHTS = "no hook saw that: it is the size of the weights, whatever the batch."
-SUSPECTS = {
-    "the parameters are counted: they are in memory anyway, so leave their storages out.":
-        lambda m, b: counted(m, b, leave="b"),
-    "the buffers are counted: they are in memory anyway, like the parameters.": lambda m, b: counted(m, b, leave="p"),
-    "what is saved more than once is counted more than once: use the storage's address.":
-        lambda m, b: counted(m, b, key=apart(), whole=False),
-    "by identity nothing is ever the same: compare the addresses of the storages.":
-        by_identity,
-    "a view is counted by its own size and address, but it keeps its whole storage alive.":
-        lambda m, b: counted(m, b, key=Tensor.data_ptr, whole=False),
-    "those are numbers, not bytes: each takes four.": lambda m, b: counted(m, b) // 4,
-    "that is in MiB: give bytes, and divide where you print.": lambda m, b: counted(m, b) / 2**20,
-    "those are the outputs of the modules. Operations between them keep something too, and some outputs are not kept.":
-        outputs,
-    ALL_WEIGHTS: lambda m, b: sum(p.nbytes for p in m.parameters()),
-}  # fmt: skip
+RESIDENTS = ("the weights and buffers are counted: they are in memory anyway, so leave their storages out. A weight is "
+             "often kept as a view: know it by its storage's address.")  # fmt: skip
+SUSPECTS = (
+    (RESIDENTS, lambda m, b: counted(m, b, leave="")),
+    (RESIDENTS, lambda m, b: counted(m, b, leave="", key=apart(), whole=False)),
+    (RESIDENTS, lambda m, b: counted(m, b, leave="", key=Tensor.data_ptr, whole=False)),
+    ("the parameters are counted: they are in memory anyway, so leave their storages out.",
+     lambda m, b: counted(m, b, leave="b")),
+    ("the buffers are counted: they are in memory anyway, like the parameters.",
+     lambda m, b: counted(m, b, leave="tf")),
+    ("a frozen weight is kept too, and is in memory anyway: leave out all parameters, not only those that train.",
+     lambda m, b: counted(m, b, leave="tb")),
+    ("what is kept of the batch counts: it is no parameter and no buffer.",
+     lambda m, b: counted(m, b, leave="tfbx")),
+    ("what is saved more than once is counted more than once: use the storage's address.",
+     lambda m, b: counted(m, b, key=apart(), whole=False)),
+    ("by identity nothing is ever the same: compare the addresses of the storages.", by_identity),
+    ("a view is counted by its own size and address, but it keeps its whole storage alive.",
+     lambda m, b: counted(m, b, key=Tensor.data_ptr, whole=False)),
+    ("those are numbers, not bytes: each takes four.", lambda m, b: counted(m, b) // 4),
+    ("that is in MiB: give bytes, and divide where you print.", lambda m, b: counted(m, b) / 2**20),
+    ("those are the outputs of the modules. Operations between them keep something too, and some outputs are not kept.",
+     outputs),
+    ("no hook saw that: it is the size of the weights, whatever the batch.",
+     lambda m, b: sum(p.nbytes for p in m.parameters())),
+)  # fmt: skip
 
 
 def bytes_of(value: object) -> float:
@@ -134,7 +148,7 @@ def compare(answer: Callable, cases: list, otherwise: str) -> None:
     if got == right:
         return
     expect(any(got), "nothing was seen. Under no_grad nothing is kept; the hooks must be around the forward pass.")
-    for advice, wrong in SUSPECTS.items():
+    for advice, wrong in SUSPECTS:
         expect(got != [wrong(*case) for case in cases], advice)
     without_dropout = [counted(copy.deepcopy(model).eval(), batch) for model, batch in cases]
     expect(got != without_dropout, "that is in eval mode: a training step has dropout, which keeps its mask.")
@@ -150,7 +164,7 @@ def once_and_whole(answer, rng):
 
 
 def without_residents(answer, rng):
-    compare(answer, hosts(rng)[2:3], "leave out the storages of parameters and of buffers.")
+    compare(answer, [hosts(rng)[2], hosts(rng)[4]], "leave out the storages of parameters and of buffers.")
 
 
 def leaves_the_model(answer, rng):
@@ -176,7 +190,7 @@ class Writer(nn.Module):
         for p in self.parameters():
             p.data = draw(rng, *p.shape)
 
-    def forward(self, input_ids: Tensor, labels: Tensor) -> SimpleNamespace:
+    def forward(self, input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None = None) -> SimpleNamespace:
         logits = self.head(self.drop(self.words(input_ids)))[:, :-1]
         return SimpleNamespace(loss=F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten()), logits=logits)
 
@@ -190,7 +204,7 @@ def texts(rng: torch.Generator, masked: bool) -> list[dict[str, Tensor]]:
         if masked:
             labels[:, : length // 3] = -100
             labels[0, -1] = -100
-        found.append({"input_ids": ids, "labels": labels})
+        found.append({"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels})
     return found
 
 
@@ -201,7 +215,8 @@ def mean_loss(model: nn.Module, batches: list, weight: str = "right") -> float:
         for batch in batches:
             labels = batch["labels"]
             n = {"right": (labels[:, 1:] != -100).sum(), "batch": 1, "first": (labels != -100).sum(),
-                 "all": labels[:, 1:].numel(), "every": labels.numel()}[weight]  # fmt: skip
+                 "less": (labels != -100).sum() - len(labels), "all": labels[:, 1:].numel(),
+                 "every": labels.numel()}[weight]  # fmt: skip
             total, count = total + float(n) * model(**batch).loss.item(), count + float(n)
     return total / count
 
@@ -234,6 +249,8 @@ def is_the_rise(answer, rng):
     expect(got != 0.0, "exactly 0: is that one model twice? A model that trains in place is no longer the one before.")
     tokens = sum((b["labels"][:, 1:] != -100).sum().item() for b in batches)
     expect(not near(got, tokens * (new - old)), "those are sums: divide by the number of predicted tokens.")
+    added = len(batches) * rise(models, batches, "batch")
+    expect(not near(got, added), "the means of the batches are added up: weight each by its tokens, divide by all.")
     counts_right(got, models, batches)
     expect(near(got, new - old), "the loss of `after` minus that of `before`, over all batches.")
 
@@ -242,6 +259,7 @@ def counts_right(got: float, models: tuple, batches: list) -> None:
     """The weights of the batches."""
     for weight, advice in (
         ("batch", "batches count alike, whatever they hold: weight each loss by its predicted tokens."),
+        ("less", "the first label is taken off once for each text, but it may be -100 itself: take labels[:, 1:]."),
         ("first", "the first label of a text is counted, but nothing predicts it: take labels[:, 1:]."),
         ("all", "labels of -100 are counted, but they are not predicted."),
         ("every", "every label is counted: leave out the first of each text, and those of -100."),

@@ -23,6 +23,7 @@ def scale_faults(edit, r, alpha):
         "divided by r twice: the scale is α / r.": alpha / r**2 * edit,
         "that is α / √r, the rank-stabilised variant of lesson 05. LoRA divides by r.": alpha / r**0.5 * edit,
         "upside down: the scale is α / r, not r / α.": r / alpha * edit,
+        "α // r cuts the fraction off: divide with /.": alpha // r * edit,
         NO_EDIT: torch.zeros_like(edit),
     }  # fmt: skip
 
@@ -69,6 +70,16 @@ def trains_two(layer, A, B):
     expect(len(moving) == 2, "A or B is frozen too, so the correction cannot learn.")
 
 
+def not_both_zero(A, B):
+    expect(A.any() or B.any(), "A and B are both zero. It looks safe, but the gradient of each holds the other: none "
+                               "ever moves.")  # fmt: skip
+
+
+def not_both_random(A, B, zero="B"):
+    expect(not (A.any() and B.any()), "A and B are both random, so the output changes before any training. Start one "
+                                      f"at zero: {zero}.")  # fmt: skip
+
+
 def linear_base(rng, bias=True):
     base = nn.Linear(7, 5, bias=bias)
     with torch.no_grad():
@@ -88,10 +99,7 @@ def starts_as_base(make, rng):
         base = linear_base(rng, bias)
         layer = made(make, base)
         A, B = factors(layer, 4, 7, 5)
-        expect(A.any() or B.any(), "A and B are both zero. It looks safe, but the gradient of each holds the other: "
-                                   "none ever moves.")  # fmt: skip
-        expect(not (A.any() and B.any()), "A and B are both random, so the output changes before any training. "
-                                          "Start one at zero: B.")  # fmt: skip
+        not_both_random(A, B)
         x = draw(rng, 2, 3, 7)
         got, want = run(layer, x), base(x)
         name_the_fault(got, want, {NO_BASE: torch.zeros_like(want), SCALED_ALL: 4 * want},
@@ -115,6 +123,7 @@ def scales(make, rng):
 
 def learns(make, rng):
     layer = made(make, linear_base(rng))
+    not_both_zero(*factors(layer, 4, 7, 5))
     A, B = randomise(layer, rng, 4, 7, 5)
     got = run(layer, draw(rng, 3, 7))
     grads = torch.autograd.grad(got.sum(), (A, B), allow_unused=True) if got.requires_grad else (None, None)
@@ -130,7 +139,11 @@ def tells_its_change(make, rng):
         expect_tensor(got, "change()")
         turned = tuple(got.shape) == (7, 5)
         expect(not turned, "change() has the shape (d_in, d_out). An nn.Linear stores (d_out, d_in): B A.")
-        name_the_fault(got, alpha / r * B @ A, scale_faults(B @ A, r, alpha), "change() must be α / r · B A.")
+        name_the_fault(got, alpha / r * B @ A, {
+            "that is the merged weight. change() is only what is added to it: α / r · B A.":
+                layer.base.weight + alpha / r * B @ A,
+            **scale_faults(B @ A, r, alpha),
+        }, "change() must be α / r · B A.")  # fmt: skip
 
 
 # GPT-2's layer
@@ -161,7 +174,7 @@ def conv_starts(make, rng):
     layer = made(make, base)
     A, B = factors(layer, 4, 7, 5)
     trains_two(layer, A, B)
-    expect(A.any() or B.any(), "A and B are both zero: the gradient of each holds the other, and none ever moves.")
+    not_both_zero(A, B), not_both_random(A, B)
     x = draw(rng, 2, 3, 7)
     name_the_fault(run(layer, x), base(x), {NO_BASE: torch.zeros(2, 3, 5)}, "before training it must be base(x).")
 
@@ -207,7 +220,7 @@ def emb_starts(make, rng):
     layer = made(make, base)
     A, B = factors(layer, 4, 9, 5)
     trains_two(layer, A, B)
-    expect(A.any() or B.any(), "A and B are both zero: the gradient of each holds the other, and none ever moves.")
+    not_both_zero(A, B), not_both_random(A, B, zero="the words that never come up say which")
     got = run(layer, SEEN, shapes=LOOK_UP)
     name_the_fault(got, base(SEEN), {NO_BASE: torch.zeros(2, 3, 5)}, "before training it must be base(x).")
 

@@ -46,15 +46,21 @@ def both(i, o):
 
 
 def linear_only(rank_for_budget):
-    """The answer, with a sentence where it meets a module without sizes."""
+    """The answer, with a sentence where it takes the wrong modules, or none."""
 
     def rank(model, pattern, budget):
         try:
             return rank_for_budget(model, pattern, budget)
+        except ZeroDivisionError:
+            advice = "no layer was found. model.named_modules() goes all the way down; named_children() one level."
         except AttributeError as error:
-            if "in_features" not in str(error) and "out_features" not in str(error):
+            if "base_model" in str(error) or "encoder" in str(error):
+                advice = "any model may come, not only one with an encoder: walk model.named_modules()."
+            elif "in_features" in str(error) or "out_features" in str(error):
+                advice = "the pattern can name norms and containers too: take only what is an nn.Linear."
+            else:
                 raise
-        raise AssertionError("the pattern can name norms and containers too: take only what is an nn.Linear.")
+        raise AssertionError(advice)
 
     return rank
 
@@ -147,6 +153,11 @@ def gives_norms(probe, rng):
 
 
 def tells_none(probe, rng):
+    model = probed_model(rng)
+    name, p = next(iter(trained(model).items()))
+    p.grad.zero_()  # as in A at the first step
+    expect(answered(probe, model).get(name) is not None, f"the gradient of {name} is there, and exactly zero: say 0.0. "
+           "None is for a gradient that never came.")  # fmt: skip
     model = probed_model(rng, cut=True)
     want = norms_of(model)
     got = answered(probe, model)

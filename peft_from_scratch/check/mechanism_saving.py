@@ -107,6 +107,8 @@ def fills_every_tensor(load, rng):
             raise AssertionError(
                 "load_state_dict wants the whole model, but the state holds only what trains."
             ) from None
+        if "leaf Variable" in str(error):
+            raise AssertionError("PyTorch refuses to write into what trains: copy under torch.no_grad().") from None
         raise
     after = training(model)
     expect(after.keys() == state.keys(), "other parameters train after loading than before: copy into them.")
@@ -144,6 +146,12 @@ def refuses_extra(load, rng):
         return "block.2.attention.query.A"
 
     refused(load, rng, spoil, "a tensor that the model does not have")
+
+    def spoil_the_base(state):
+        state["embed.weight"] = draw(rng, 6, 5)
+        return "embed.weight"
+
+    refused(load, rng, spoil_the_base, "a tensor of the frozen base")
 
 
 def refuses_other_shapes(load, rng):
@@ -219,6 +227,15 @@ LOADING = Exercise(
                  "missing tensor was taken"),
            Wrong("extra ones are skipped", load_with(("odd = sorted(live.keys() ^", "odd = sorted(live.keys() -")),
                  "does not have was taken"),
+           Wrong("any name of the model is taken", load_with((ODD,
+               "every = dict(model.named_parameters())\n"
+               "odd = sorted(live.keys() - state.keys() | state.keys() - every.keys())\n"
+               'if odd:\n    raise KeyError(f"missing, or not here: {odd}")\n'), (
+               "    for name, p in live.items():\n        p.copy_(state[name])",
+               "    for name, t in state.items():\n        every[name].copy_(t)")), "frozen base was taken"),
+           Wrong("writes with autograd on", load_with((
+               "with torch.no_grad():\n    for name, p in live.items():\n        p.copy_",
+               "for name, p in live.items():\n    p.copy_")), "under torch.no_grad"),
            Wrong("broadcasts", load_with((SHAPES, "")), "rank 1 where the model has rank 2 was taken"),
            Wrong("counts numbers", load_with(("p.shape != state[name].shape", "p.numel() != state[name].numel()"), (
                "state[name])", "state[name].reshape(p.shape))")), "other way round was taken"),
@@ -240,13 +257,13 @@ LOADING = Exercise(
 
 # 6. From one machine to another
 
-REASONS = {
-    "A": "inject comes before training: without adapters, nothing would train.",
-    "E": "save after training, or the file holds the start.",
-    "H": "the other machine needs the base first: the file holds only what trained.",
-    "C": "inject on the other machine too: without adapters there is no place to load into.",
-    "F": "load into the adapters, once they are there.",
-    "D": "answer last, and in eval mode: a new adapter is in train mode.",
+BEFORE = {  # the other machine may begin at any time, so this is all that the order has to keep
+    "AI": "inject comes before training: without adapters, the whole model would train.",
+    "IE": "train before you save, or the file holds the start.",
+    "EF": "save the file before you load it.",
+    "HC": "the other machine needs the base first: the file holds only what trained.",
+    "CF": "inject on the other machine too: without adapters there is no place to load into.",
+    "FD": "answer last: until the state is loaded, the head is random.",
 }
 
 
@@ -262,10 +279,9 @@ def seven_of_nine(order, rng):
 
 def in_this_order(order, rng):
     found = letters(order, '"A"')
-    right = ["A", "I", "E", "H", "C", "F", "D"]
-    for first, then in zip(right, right[1:], strict=False):
-        late = first not in found or then in found and found.index(first) > found.index(then)
-        expect(not late, REASONS[first] if first in REASONS else "train before you save, or the file holds the start.")
+    for (first, then), reason in BEFORE.items():
+        late = first not in found or then not in found or found.index(first) > found.index(then)
+        expect(not late, reason)
 
 
 RELOAD = Exercise(
@@ -282,8 +298,9 @@ RELOAD = Exercise(
            Wrong("strict=False", 'order = ["A", "I", "E", "H", "C", "G", "D"]', "without a word"),
            Wrong("loads before it injects", 'order = ["A", "I", "E", "H", "F", "C", "D"]', "no place to load into"),
            Wrong("saves before it trains", 'order = ["A", "E", "I", "H", "C", "F", "D"]', "holds the start"),
-           Wrong("trains before it injects", 'order = ["I", "A", "E", "H", "C", "F", "D"]', "nothing would train"),
-           Wrong("answers before it loads", 'order = ["A", "I", "E", "H", "C", "D", "F"]', "once they are there"),
+           Wrong("trains before it injects", 'order = ["I", "A", "E", "H", "C", "F", "D"]', "whole model would train"),
+           Wrong("answers before it loads", 'order = ["A", "I", "E", "H", "C", "D", "F"]', "the head is random"),
+           Wrong("loads before it saves", 'order = ["H", "C", "F", "A", "I", "E", "D"]', "save the file before"),
            Wrong("injects before the base is there", 'order = ["A", "I", "E", "C", "H", "F", "D"]', "the base first"),
            Wrong("no second inject", 'order = ["A", "I", "E", "H", "F", "D"]', "you gave 6"),
            Wrong("as words", 'order = ["inject", "fit", "save", "load", "inject", "load", "eval"]', "letters")),
@@ -335,6 +352,16 @@ def there_and_back(swap, rng):
     expect(all(distance(t, after[name]) == 0 for name, t in base.items()), "the base moved in the swap.")
 
 
+def swap_refuses(swap, rng):
+    model, first, second = two_states(rng)
+    lost = second.popitem()[0]
+    try:
+        swap(model, second)
+    except Exception:
+        return
+    raise AssertionError(f"a state without {lost} was taken without a word: fill with your load_adapter().")
+
+
 SWAP_HEAD = "swap(model, state)"
 SWAP = Exercise(
     name="mechanism.swap", defines="swap", title="Swap", tier="full", difficulty=2, minutes=5, points=3,
@@ -342,7 +369,8 @@ SWAP = Exercise(
     reference=cell(SWAP_HEAD, "old = adapter_state(model)\nload_adapter(model, state)\nreturn old"),
     properties=(Property("puts the new state in", swaps_in, core=True),
                 Property("returns what was there", returns_the_old, core=True),
-                Property("is exact there and back", there_and_back, core=True)),
+                Property("is exact there and back", there_and_back, core=True),
+                Property("refuses a state that does not fit", swap_refuses, core=True)),
     hints=("Which of your functions reads the adapters, and which one fills them? Which must come first?",
            "old = state of the model now; load the new one; return old",
            "old = adapter_state(...); load_adapter(...); return ..."),
@@ -359,6 +387,8 @@ with torch.no_grad():
         if name.endswith((".A", ".B")):
             p.copy_(state[name])
 return old"""), "head was not swapped"),
+           Wrong("strict=False", cell(SWAP_HEAD, "old = adapter_state(model)\n"
+                 "model.load_state_dict(state, strict=False)\nreturn old"), "taken without a word"),
            Wrong("only saves", cell(SWAP_HEAD, "return adapter_state(model)"), "still holds the old"),
            Wrong("no return", cell(SWAP_HEAD, "load_adapter(model, state)"), "None came back"),
            Wrong("adds the tasks", cell(SWAP_HEAD, """

@@ -23,6 +23,13 @@ class Compared:
     def inside(self) -> bool:
         return self.low <= self.actual <= self.high
 
+    @property
+    def place(self) -> float:
+        """Where the result fell: -1 is the lower end of the range, 1 the upper end, and what lies beyond is outside."""
+        if self.low == self.high:
+            return 0.0 if self.inside else math.copysign(math.inf, self.actual - self.low)
+        return (self.actual - self.low) / ((self.high - self.low) / 2) - 1
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -33,6 +40,13 @@ class Calibration:
     @property
     def rate(self) -> float | None:
         return sum(row.inside for row in self.rows) / len(self.rows) if self.rows else None
+
+    def places(self) -> dict[str, list[float]]:
+        """lesson -> where each result fell in its range, for plots.calibration."""
+        found: dict[str, list[float]] = {}
+        for row in sorted(self.rows, key=lambda row: row.name.split(".")[0]):
+            found.setdefault(row.name.split(".")[0], []).append(row.place)
+        return found
 
     def __str__(self) -> str:
         if not self.rows:

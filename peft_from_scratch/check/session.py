@@ -8,10 +8,10 @@ import sys
 
 from .words import short
 
-# a definition at the left margin; by pattern, so that a cell with a syntax error is read too
+# a definition at the left margin, or after a semicolon; by pattern, so that a cell with a syntax error is read too
 # (`x = check(...)` is none)
 _DEFINES = re.compile(
-    r"^(?:async +)?(?:def|class) +(\w+)|^(\w[\w ,]*?)(?: *:[^=\n]*)?=(?!=)(?! *[\w.]*check\()", re.MULTILINE
+    r"^(?:async +)?(?:def|class) +(\w+)|(?:^|; *)(\w[\w ,]*?)(?: *:[^=\n]*)?=(?!=)(?! *[\w.]*check\()", re.MULTILINE
 )
 
 failures: dict[str, str] = {}  # name -> "NameError: ...": the last cell that tried to define it stopped
@@ -21,7 +21,7 @@ _watched: list = []
 
 
 def defined_names(source: str) -> set[str]:
-    """The names a cell defines at its left margin, even where it does not parse."""
+    """The names a cell defines outside of any block, even where it does not parse."""
     found = re.findall(r"\w+", " ".join(" ".join(match) for match in _DEFINES.findall(source)))
     return set(found)
 

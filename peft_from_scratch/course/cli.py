@@ -8,7 +8,7 @@ import argparse
 import importlib
 import sys
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from .errors import CourseError, explain
 
@@ -27,12 +27,19 @@ COMMANDS = {
     "release": Command("release", "student copies of the notebooks for a class", "release --path 3h --out class/"),
     "stamp": Command("stamp", "write the repository's address into badges and set-up lines", "stamp ada/peft@v2"),
     "grade": Command("grade", "grade submitted notebooks", "grade inbox/*.ipynb --out graded/ --seed autumn"),
-    "quiz": Command("quiz_files", "quizzes as pages and text, and exports for other systems", "quiz --out quizzes/"),
+    "quiz": Command("quiz_files", "quizzes as pages and text, and exports for other systems", "quiz --out quiz-pages/"),
     "site": Command("site", "the course as static pages", "site --out site/"),
     "slides": Command("slides", "slides with speaker notes", "slides --out slides/"),
     "print": Command("handouts", "one printable handout a lesson", "print --out handouts/"),
     "room": Command("room", "serve everything to a room over its own network", "room --port 8000"),
 }  # fmt: skip
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong and where the example is, in place of every option there is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\nWhat it takes, with an example: {self.prog} --help\n")
 
 
 def available() -> dict[str, Command]:
@@ -66,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parser(argv: list[str]) -> argparse.ArgumentParser:
     """One sub-command a line of COMMANDS; only the module of the one in `argv` is imported."""
-    top = argparse.ArgumentParser(prog="peft-course", description="What an instructor runs.")
+    top = Parser(prog="peft-course", description="What an instructor runs.")
     commands = top.add_subparsers(metavar="NAME", required=True)
     for name, each in available().items():
         sub = commands.add_parser(

@@ -30,6 +30,9 @@ def run(args: argparse.Namespace) -> int:
     """Grade, report. 0 also where a file could not be graded: its row says so; 1 where a lesson itself does not run."""
     if not hasattr(os, "fork"):
         raise CourseError("Grading needs Linux or macOS; on Windows run it in WSL.")
+    for name in ("workers", "seconds", "memory"):
+        if getattr(args, name) <= 0:
+            raise CourseError(f"--{name} must be more than 0; without it, it is chosen well.")
     settings = Settings(args.seed, _lesson(args.lesson), args.core, args.seconds, args.memory)
     found = records.collect(args.submissions, {f"{one.id}_{one.slug}" for one in lessons().values()})
     if not found:
@@ -39,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         raise CourseError(f"--sandbox {args.sandbox} does not work here. {sandbox.sentence}")
     print(sandbox.sentence, file=sys.stderr, flush=True)
     batch = Batch(found, args.out / "records", settings, lambda text: say(text))
-    graded = batch.run(sandbox, max(1, args.workers))
+    graded = batch.run(sandbox, args.workers)
     reports.write(args.out, graded, settings, sandbox)
     say(f"Grades: {args.out / 'grades.csv'}", f"The class: {args.out / 'class.html'}")
     again = {record["error"] for _, record in graded if "again" in record}

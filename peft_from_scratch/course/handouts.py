@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..quiz.load import find_quiz, load_quiz, quiz_names
 from .errors import CourseError
-from .files import write
+from .files import folder, write
 from .lessons import notebook_path
 from .site import require
 
@@ -33,8 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     require()
     from .site.build import choose
+    from .site.execute import run_all
 
     chosen, browser = choose(args.lesson), find_browser()
+    folder(args.out)
+    run_all(chosen, args.mode)
     for lesson in chosen:
         path = notebook_path(lesson)
         print(write(args.out / f"{path.stem}.pdf", pdf(handout(lesson, path, args.mode), browser)))

@@ -12,8 +12,8 @@ class TimeRatio(NamedTuple):
     """Seconds of A over seconds of B."""
 
     minimum: float  # fastest A / fastest B: noise only ever adds time
-    median: float  # median A / median B
-    low: float  # lower and upper quartile of the ratio within a round
+    median: float  # of the ratio within a round; with its lower and upper quartile
+    low: float
     high: float
     seconds_a: float  # the fastest of each; true on this machine only
     seconds_b: float
@@ -31,8 +31,8 @@ def interleaved_ratio(fn_a: Callable[[], object], fn_b: Callable[[], object], ro
     for turn in range(rounds):
         for fn, times in [(fn_a, a), (fn_b, b)] if turn % 2 else [(fn_b, b), (fn_a, a)]:
             times.append(_seconds(fn))
-    low, _, high = statistics.quantiles([x / y for x, y in zip(a, b, strict=True)], n=4)
-    return TimeRatio(min(a) / min(b), statistics.median(a) / statistics.median(b), low, high, min(a), min(b))
+    low, median, high = statistics.quantiles([x / y for x, y in zip(a, b, strict=True)], n=4)
+    return TimeRatio(min(a) / min(b), median, low, high, min(a), min(b))
 
 
 def sync() -> None:

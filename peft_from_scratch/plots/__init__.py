@@ -5,10 +5,11 @@ from .choice import ladder, layer_stack
 from .codes import block_size, rulers
 from .demo import comparison, parameter_field
 from .faults import museum
-from .league import against_full, front, quality_and_forgetting, resolution, spread, two_exams
+from .league import against_full, front, quality_and_forgetting, resolution, two_exams
 from .low_rank import cut_to_rank, truncation
 from .mechanism import parameter_lists, reloads
 from .memory import forgetting, step_memory
+from .predictions import calibration
 
 __all__ = [
     "COLOURS",
@@ -19,6 +20,7 @@ __all__ = [
     "against_full",
     "as_html",
     "block_size",
+    "calibration",
     "comparison",
     "cut_to_rank",
     "figure",
@@ -35,7 +37,6 @@ __all__ = [
     "resolution",
     "rulers",
     "show",
-    "spread",
     "step_memory",
     "truncation",
     "two_exams",

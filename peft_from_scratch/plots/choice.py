@@ -44,9 +44,15 @@ def ladder(rows: list[dict]) -> tuple[Figure, str]:
     for row in rows:
         on = row in rungs
         x, y, colour = row["flops"], means[row["name"]], COLOURS["full"] if on else COLOURS["LoRA"]
-        ax.scatter(x, y, 40 + row["trained"] / 16_000, color=colour, alpha=0.5, marker="o" if on else "D", lw=0)
+        area = 40 + row["trained"] / 16_000
+        ax.scatter(x, y, area, color=colour, alpha=0.7, marker="o" if on else "D", lw=0)
         ax.scatter([x] * len(row["accuracy"]), [100 * each for each in row["accuracy"]], 18, color=colour, marker="_")
-        ax.annotate(row["name"], (x, y), (9, -13), textcoords="offset points", color=GREY)
+        clear = area**0.5 / 2 + 9  # points from the middle of the bubble
+        place, side = ((7, -clear), "left") if on else ((clear, 0), "left")
+        if on and x > 0.9:  # top 6 stands beside full
+            place, side = ((0, clear), "center") if row["name"] == "full" else ((-7, -clear), "right")
+        ax.annotate(row["name"], (x, y), place, textcoords="offset points", color=GREY, ha=side, va="center")
+    ax.margins(y=0.12)
     ax.set(xlabel="FLOPs of a step, full fine-tuning = 1", ylabel="test accuracy, %")
     told = "; ".join(
         f"{row['name']}: {row['trained']:,} numbers, {row['flops']:.3f} of the FLOPs, {means[row['name']]:.1f} %"

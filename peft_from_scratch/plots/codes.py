@@ -6,7 +6,7 @@ from .base import COLOURS, FAINT, GREY, figure, percent
 
 
 def rulers(weights: list[float], codes: dict[str, list[float]]) -> tuple[Figure, str]:
-    """Lesson 06: the same weights, between -1 and 1, on rulers with 16 marks each; what a weight of 0 becomes.
+    """Lesson 06: the same weights, between -1 and 1, on rulers with at most 16 marks; what a weight of 0 becomes.
 
     `codes` has the marks by name. A line leads from each weight to the mark it is rounded to.
     """
@@ -28,7 +28,7 @@ def rulers(weights: list[float], codes: dict[str, list[float]]) -> tuple[Figure,
     ax.plot([0, 0], [-1.6 * len(codes) + 0.9, 0.8], ":", color=GREY, lw=1.2)
     ax.set(xlim=(-1.5, 1.1), ylim=(-1.6 * len(codes) + 0.9, 0.9))
     ax.axis("off")
-    alt = f"The same {len(weights)} weights (dots) on {len(codes)} rulers of 16 marks; the dotted line is zero. "
+    alt = f"The same {len(weights)} weights (dots) on {len(codes)} rulers; the dotted line is zero. "
     return fig, alt + "; ".join(said) + "."
 
 
@@ -43,7 +43,8 @@ def block_size(curve: dict[int, dict[str, float]], block: int) -> tuple[Figure, 
         left.plot([c[kind] for c in curve.values()], [100 * c["error"] for c in curve.values()], style, color=colour,
                   label=label)  # fmt: skip
         left.plot(curve[block][kind], 100 * curve[block]["error"], "o", mfc="none", mec=colour, ms=15, mew=2)
-    left.set(xlabel="bits a weight", ylabel="relative error, %", ylim=(0, None))
+    top = 115 * max(c["error"] for c in curve.values())  # room for the ring around the highest mark
+    left.set(xlabel="bits a weight", ylabel="relative error, %", ylim=(0, top))
     left.legend(frameon=False, labelcolor=GREY)
     constants = {"32-bit\nscales": curve[block]["plain"] - 4, "quantised\ntoo": curve[block]["double"] - 4}
     right.bar(constants.keys(), [4, 4], color=FAINT)

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from .base import COLOURS, GREY, OTHER, figure, percent
+from .base import COLOURS, GREY, OTHER, figure
 
 VERDICTS = {"yes": (COLOURS["full"], "o"), "no": (COLOURS["LoRA"], "X"), "not decided": (GREY, "D")}
 
@@ -19,10 +19,11 @@ def two_exams(first: dict[str, float], again: dict[str, float]) -> tuple[Figure,
         scores = first if x == 0 else again
         places = spread([scores[name] for name in names], (max(scores.values()) - min(scores.values())) / 18)
         for name, y in zip(names, places, strict=True):
+            beside = x + (x - 0.5) * 0.14  # a thin line leads from the label to its dot
+            ax.plot([x + (x - 0.5) * 0.03, beside], [scores[name], y], color=GREY, lw=0.5)
             text = f"{name} {scores[name]:.1f}"
-            style = {"textcoords": "offset points", "ha": side, "va": "center", "fontsize": 9, "color": GREY}
-            ax.annotate(text, (x, y), ((x - 0.5) * 14, 0), **style)
-    ax.set(xlim=(-0.35, 1.35), xticks=[0, 1], xticklabels=["first reviews", "other reviews"], yticks=[])
+            ax.text(beside + (x - 0.5) * 0.02, y, text, ha=side, va="center", fontsize=9, color=GREY)
+    ax.set(xlim=(-0.4, 1.4), xticks=[0, 1], xticklabels=["first reviews", "other reviews"], yticks=[])
     ax.spines[["left", "bottom"]].set_visible(False)
     told = ", ".join(f"{name} {first[name]:.1f} then {again[name]:.1f}" for name in order)
     alt = f"Accuracy in per cent on the first and on other test reviews: {told}. "
@@ -30,11 +31,19 @@ def two_exams(first: dict[str, float], again: dict[str, float]) -> tuple[Figure,
 
 
 def spread(places: list[float], gap: float) -> list[float]:
-    """Falling heights, moved down where two would stand nearer than `gap`."""
-    out: list[float] = []
+    """Falling heights, moved apart where two would stand nearer than `gap`: such a group keeps its middle."""
+    groups: list[list[float]] = []
     for y in places:
-        out.append(min(y, out[-1] - gap) if out else y)
-    return out
+        groups.append([y])
+        while len(groups) > 1 and _ends(groups[-2], gap)[1] - _ends(groups[-1], gap)[0] < gap:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [_ends(group, gap)[0] - i * gap for group in groups for i in range(len(group))]
+
+
+def _ends(group: list[float], gap: float) -> tuple[float, float]:
+    """The highest and lowest place of a group that stands in steps of `gap` around its mean."""
+    middle, half = sum(group) / len(group), (len(group) - 1) / 2 * gap
+    return middle + half, middle - half
 
 
 def against_full(rows: list[dict], margin: float) -> tuple[Figure, str]:
@@ -101,11 +110,12 @@ def front(rows: list[dict], kept: dict[str, list[str]]) -> tuple[Figure, str]:
         for i, row in enumerate(on):
             at, down = (row[cost], row["quality"]), -13 if i % 2 else 6
             ax.annotate(row["name"], at, (4, down), textcoords="offset points", fontsize=8, color=GREY)
-        ax.set(xscale="log", xlabel=f"{cost}, of full fine-tuning")
+        ax.set(xscale="log", xlabel=f"{cost.replace('flops', 'FLOPs')}, of full fine-tuning")
         ax.margins(x=0.25, y=0.12)
         low, high = ax.get_xlim()
-        ticks = [tick for tick in (1e-4, 1e-3, 0.01, 0.1, 0.3, 0.5, 1) if low <= tick <= high]
-        ax.set_xticks(ticks, [percent(tick) for tick in ticks])
+        wide = high > 30 * low  # decades are enough, and more would not fit
+        ticks = [t for t in ((1e-4, 1e-2, 1) if wide else (0.1, 0.2, 0.3, 0.5, 1)) if low <= t <= high]
+        ax.set_xticks(ticks, [f"{100 * t:g} %" for t in ticks])
         ax.minorticks_off()
     axes[0].set_ylabel("test accuracy, %")
     told = "; ".join(f"by {cost}: {', '.join(names)}" for cost, names in kept.items())

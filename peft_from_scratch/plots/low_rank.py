@@ -7,16 +7,19 @@ from .base import COLOURS, FAINT, GREY, OTHER, figure, percent
 
 
 def truncation(curve: dict) -> tuple[Figure, str]:
-    """Lesson 04: what the top ranks of a change hold (energy) and what they carry (accuracy), in per cent.
+    """Lesson 04: what the top ranks of a change hold (energy) and what they bring (gain in accuracy), in per cent.
 
     `curve` has ranks, energy and accuracy (lists of one length), full and dropped (accuracies: the whole change; all
     but its top 8 ranks).
     """
     fig, (left, right) = figure(9.5, 3.4, 2, width_ratios=[2, 1])
     at, energy, accuracy = range(len(curve["ranks"])), curve["energy"], curve["accuracy"]
+    whole = curve["full"] - accuracy[0]
+    gain = [100 * (each - accuracy[0]) / whole if whole else 0.0 for each in accuracy]  # of what the whole change gains
     left.plot(at, energy, "o--", color=COLOURS["full"], label="energy of the change")
-    left.plot(at, accuracy, "D-", color=COLOURS["LoRA"], label="test accuracy")
-    left.set(xticks=at, xticklabels=curve["ranks"], xlabel="ranks kept of every matrix", ylabel="%", ylim=(0, 104))
+    left.plot(at, gain, "D-", color=COLOURS["LoRA"], label="gain in test accuracy")
+    left.set(xticks=at, xticklabels=curve["ranks"], xlabel="ranks kept of every matrix", ylabel="% of the whole")
+    left.set(ylim=(min(0, *gain), max(104, *gain)))
     left.legend(frameon=False, labelcolor=GREY, loc="lower right")
     bars = {"none": accuracy[0], "top 2": accuracy[curve["ranks"].index(2)], "all but\ntop 8": curve["dropped"]}
     bars["all"] = curve["full"]
@@ -24,8 +27,8 @@ def truncation(curve: dict) -> tuple[Figure, str]:
     for x, value in enumerate(bars.values()):
         right.annotate(f"{value:.1f}", (x, value), (0, 3), textcoords="offset points", ha="center", color=GREY)
     right.set(ylim=(40, 100), ylabel="test accuracy, %")
-    pairs = zip(curve["ranks"], energy, accuracy, strict=True)
-    told = "; ".join(f"rank {r}: {e:.0f} % of the energy, accuracy {a:.1f} %" for r, e, a in pairs)
+    rows = zip(curve["ranks"], energy, gain, accuracy, strict=True)
+    told = "; ".join(f"rank {r}: {e:.0f} % of the energy, {g:.0f} % of the gain ({a:.1f} %)" for r, e, g, a in rows)
     alt = f"Keeping the top ranks of every change. {told}. All but the top 8: {curve['dropped']:.1f} %; "
     return fig, alt + f"the whole change: {curve['full']:.1f} %."
 

@@ -119,37 +119,66 @@ def demo_runs(name: str) -> list[Run]:
 
 def answers() -> None:
     """Loss of SmolLM2 on worked answers before and after, for each method at each rate; chosen by dev, read on test."""
-    store, (train, dev, test), price = Store(OUT, "cpu", "answers"), solutions(), prices()
-    bf16 = partial(torch.autocast, "cpu", torch.bfloat16)  # twice as fast as float32 here
-    before = next((line["before"] for line in store.lines() if "before" in line), None)
-    if before is None:
-        with bf16():
-            before = lm_loss(load("smollm2", "generate")[0], test)
-        store.add({"name": "", "before": before})
+    store, texts, price = Store(OUT, "cpu", "answers"), solutions(), prices()
+    before, made_with = loss_before(store, texts[-1]), provenance("smollm2", "gsm8k", "cpu")
+    while trial := next_trial(store):
+        print(tried_out(store, *trial, *texts), flush=True)
+        rows = best_on_dev(store, price)
+        keep("03_answers", {"setting": SETTING, "provenance": made_with, "before": before, "rows": rows})
 
-    def tried(one: Contestant) -> dict[float, dict]:
-        return {line["lr"]: line for line in store.lines() if line["name"] == one.name}
 
-    while open_ones := [(one, missing) for one in SMOL if (missing := untried(one, tried(one)))]:
-        one, missing = min(open_ones, key=lambda pair: len(tried(pair[0])))  # by turns
-        lr = min(missing, key=lambda lr: abs(lr - one.lr))
-        torch.manual_seed(0)
-        model = one.adapt(load("smollm2", "generate")[0])
-        fit(model, train, lr=lr, amp="bf16", label=f"{one.name} {lr:g}")
-        with bf16():
-            line = {"name": one.name, "lr": lr, "dev": lm_loss(model, dev), "trained": count(model).trained}
-            if line["dev"] < min((other["dev"] for other in tried(one).values()), default=inf):
-                line["test"] = lm_loss(model, test)  # read only of the best on dev
-        store.add(line)
-        print(line, flush=True)
-        found = []
-        for each in SMOL:
-            if lines := tried(each):
-                best = min(lines.values(), key=lambda line: line["dev"])
-                edge = best["lr"] in (min(lines), max(lines))
-                found.append({**best, "flops": price[each.name], "rates": sorted(lines), "at_edge": edge})
-        keep("03_answers", {"setting": SETTING, "provenance": provenance("smollm2", "gsm8k", "cpu"), "before": before,
-                            "rows": found})  # fmt: skip
+def bf16() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16)  # twice as fast as float32 here
+
+
+def loss_before(store: Store, test: list) -> float:
+    """Of the model as it came; computed once."""
+    for line in store.lines():
+        if "before" in line:
+            return line["before"]
+    with bf16():
+        before = lm_loss(load("smollm2", "generate")[0], test)
+    store.add({"name": "", "before": before})
+    return before
+
+
+def tried(store: Store, one: Contestant) -> dict[float, dict]:
+    """rate -> its finished run."""
+    return {line["lr"]: line for line in store.lines() if line["name"] == one.name}
+
+
+def next_trial(store: Store) -> tuple[Contestant, float] | None:
+    """The method that was tried least, and the missing rate nearest to its first guess; None once all are searched."""
+    missing = {one: untried(one, tried(store, one)) for one in SMOL}
+    open_ones = [one for one in SMOL if missing[one]]
+    if not open_ones:
+        return None
+    one = min(open_ones, key=lambda one: len(tried(store, one)))
+    return one, min(missing[one], key=lambda lr: abs(lr - one.lr))
+
+
+def tried_out(store: Store, one: Contestant, lr: float, train: list, dev: list, test: list) -> dict:
+    """Train at this rate; the loss on dev, and on test if none was lower on dev so far."""
+    torch.manual_seed(0)
+    model = one.adapt(load("smollm2", "generate")[0])
+    fit(model, train, lr=lr, amp="bf16", label=f"{one.name} {lr:g}")
+    with bf16():
+        line = {"name": one.name, "lr": lr, "dev": lm_loss(model, dev), "trained": count(model).trained}
+        if line["dev"] < min((other["dev"] for other in tried(store, one).values()), default=inf):
+            line["test"] = lm_loss(model, test)
+    store.add(line)
+    return line
+
+
+def best_on_dev(store: Store, price: dict[str, float]) -> list[dict]:
+    """A row a method: its best run, what a step costs, and which rates were tried."""
+    found = []
+    for one in SMOL:
+        if runs := tried(store, one):
+            best = min(runs.values(), key=lambda line: line["dev"])
+            edge = best["lr"] in (min(runs), max(runs))
+            found.append({**best, "flops": price[one.name], "rates": sorted(runs), "at_edge": edge})
+    return found
 
 
 def untried(one: Contestant, lines: dict[float, dict]) -> list[float]:

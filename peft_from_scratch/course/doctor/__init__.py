@@ -1,14 +1,13 @@
-"""`peft-course doctor`: one line for each thing the course rests on; each problem in one sentence with its remedy."""
+"""`peft-course doctor`: one line for each thing the course rests on; each problem in one sentence with its remedy.
+
+It starts on a bare Python: what only the course's libraries can look at is imported once they are there.
+"""
 
 import argparse
+import textwrap
 
-from ...check.lookup import lessons
-from ...check.words import say, wrap
-from ..budget import budget
-from ..machine import run_times
 from .finding import Finding
-from .machine import device, folders, models, ram
-from .software import jupyter, libraries, python, sandbox, widgets
+from .software import libraries, python
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,31 +16,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every finding; 1 where there is a problem, else 0."""
-    found = examine(hashes=not args.no_hashes)
-    for each in found:
-        say(*wrap(str(each)))
-    problems = [each for each in found if each.kind == "problem"]
-    say("", f"{len(problems)} problem{'s' * (len(problems) != 1)}." if problems else "Ready.")
-    say(*plan())
+    basis = [python(), *libraries()]
+    try:
+        from .examine import examine, plan
+    except ImportError:
+        tell(basis)
+        print("\nNothing else can be looked at before that. Mend it, and run this again.")
+        return 1
+    found = [*basis, *examine(hashes=not args.no_hashes)]
+    tell(found)
+    problems = sum(each.kind == "problem" for each in found)
+    print("", f"{problems} problem{'s' * (problems != 1)}." if problems else "Ready.", *plan(), sep="\n")
     return int(bool(problems))
 
 
-def examine(hashes: bool = True) -> list[Finding]:
-    """All findings, in the order in which one would repair them."""
-    found = [python(), *libraries(), device(), ram(), *folders()]
-    found += models() if hashes else []
-    return [*found, jupyter(), widgets(), sandbox()]
-
-
-def plan() -> list[str]:
-    """What runs in which mode, and how long it took where it was measured."""
-    try:
-        lines = ["", f"Mode: {budget()}"]
-    except (ValueError, RuntimeError) as error:
-        return ["", f"✗ mode: {error}"]
-    for one in lessons().values():
-        took = ", ".join(f"{mode} {seconds:.0f} s" for mode, seconds in run_times(one).items())
-        lines.append(
-            f"  {one.id} {one.title:<28} {one.minutes:>4} minutes" + (f"; its runs took: {took}" if took else "")
-        )
-    return lines
+def tell(found: list[Finding]) -> None:
+    """A paragraph for each, as wide as a terminal."""
+    for each in found:
+        print(textwrap.fill(str(each), 96, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))

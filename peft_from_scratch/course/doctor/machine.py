@@ -47,8 +47,20 @@ def folders() -> list[Finding]:
     """The three places the course writes to: models, progress, temporary files."""
     missing = sum(asset.size for asset in ASSETS if not (cache_dir() / "assets" / asset.name).is_dir())
     return [_folder("cache", cache_dir(), "PFS_CACHE", 2 * missing),
-            _folder("progress", progress_path().parent, "PFS_PROGRESS", 0),
+            _progress(progress_path()),
             _folder("temporary files", Path(tempfile.gettempdir()), "TMPDIR", 0)]  # fmt: skip
+
+
+def _progress(path: Path) -> Finding:
+    """The folder of the log, and the log itself where there is one already."""
+    found = _folder("progress", path.parent, "PFS_PROGRESS", 0)
+    try:
+        if found.kind == "ok" and path.exists():
+            path.open("ab").close()
+    except OSError as error:
+        return Finding("problem", "progress", f"{path} cannot be written ({error.strerror}).",
+                       "Change its rights, or set PFS_PROGRESS to another file.")  # fmt: skip
+    return found
 
 
 def _folder(topic: str, folder: Path, variable: str, need: int) -> Finding:
@@ -61,7 +73,7 @@ def _folder(topic: str, folder: Path, variable: str, need: int) -> Finding:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return Finding("problem", topic, f"the disk with {folder} is full.", f"Make room there. {other} otherwise.")
-        return Finding("problem", topic, f"{folder} cannot be written ({error.strerror}).", f"{other} or of your own.")
+        return Finding("problem", topic, f"{folder} cannot be written ({error.strerror}).", f"{other}, or of your own.")
     free = free_disk(folder)
     if free < need:
         return Finding("problem", topic, f"{megabytes(free)} are free in {folder}, and the models still need "

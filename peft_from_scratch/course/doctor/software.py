@@ -6,9 +6,9 @@ import shutil
 import sys
 from importlib.util import find_spec
 
-import torch
-
 from .finding import Finding
+
+INSTALL = 'At the top of the clone run: make learn, or: pip install -c constraints.txt -e ".[lab]"'
 
 
 def python() -> Finding:
@@ -19,16 +19,19 @@ def python() -> Finding:
 
 
 def libraries() -> list[Finding]:
-    """The package's own requirements: each missing or too old one."""
-    from packaging.requirements import Requirement
-
+    """The package's own requirements: each missing or too old one. (Widgets have a line of their own.)"""
     try:
+        from packaging.requirements import Requirement
+
         wanted = [Requirement(line) for line in importlib.metadata.requires("peft-from-scratch") or []]
-    except importlib.metadata.PackageNotFoundError:
-        return [Finding("note", "libraries", "the package is not installed, only found.", "Run: pip install -e .")]
-    found = [_library(each) for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+    except (ModuleNotFoundError, importlib.metadata.PackageNotFoundError):
+        kind = "note" if find_spec("torch") else "problem"
+        return [Finding(kind, "libraries", "this folder is not installed in this Python.", INSTALL)]
+    needed = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+    found = [_library(each) for each in needed if each.name != "ipywidgets" or find_spec("ipywidgets")]
     bad = [each for each in found if each]
-    return bad or [Finding("ok", "libraries", f"{len(found)} installed, torch {torch.__version__}.")]
+    torch = importlib.metadata.version("torch") if not bad else ""
+    return bad or [Finding("ok", "libraries", f"{len(found)} installed, torch {torch}.")]
 
 
 def _library(wanted) -> Finding | None:

@@ -4,6 +4,8 @@
 """
 
 import builtins
+import math
+import operator
 import sys
 import types
 from collections.abc import Mapping
@@ -14,7 +16,7 @@ import numpy
 import torch
 
 __builtins__ = dict(vars(builtins))  # the functions below use these: an answer may replace the public ones
-_GONE = object()
+_GONE, _is = object(), operator.is_
 _MODULES = """
 builtins os sys signal threading _thread dataclasses types re textwrap math operator random inspect time zlib linecache
 warnings contextlib gc numpy numpy.linalg torch torch._C torch.autograd torch.linalg torch.nn torch.nn.functional
@@ -44,13 +46,25 @@ def record(tests: list[types.FunctionType]) -> Guards:
     return Guards(owners, tuple((each, _code(each)) for each in {*_functions(owners), *tests}))
 
 
+def near(guards: Guards) -> Guards:
+    """What a comparison itself uses: the checks, Python's and torch's own names. Small enough to be looked at often;
+    the police sees to it that no function of ours gets another code meanwhile.
+    """
+    return Guards(tuple(each for each in guards.owners if _is_near(each[0])), ())
+
+
+def _is_near(owner: object) -> bool:
+    close = (builtins, math, operator, torch, torch.Tensor, torch._C.TensorBase)
+    return isinstance(owner, dict) or owner in close or _called(owner).startswith(f"{_PACKAGE}.check")
+
+
 def changes(guards: Guards) -> list[tuple[object, str, object]]:
     """(owner, name, what stood there or _GONE) for everything that is not as recorded."""
     found = []
     for owner, saved in guards.owners:
         now = _names(owner)
-        if len(now) == len(saved) and all(map(_same, now.items(), saved.items())):
-            continue
+        if len(now) == len(saved) and all(map(_is, now, saved)) and all(map(_is, now.values(), saved.values())):
+            continue  # nearly always, and often asked: in C alone
         found += [(owner, name, old) for name, old in saved.items()
                   if now.get(name, _GONE) is not old and _matters(owner, old, now.get(name, _GONE))]  # fmt: skip
         found += [(owner, name, _GONE) for name in now if name not in saved and _hides(owner, name)]
@@ -80,10 +94,6 @@ def restore(found: list[tuple[object, str, object]]) -> list[str]:
 def _names(owner: object) -> Mapping:
     """A module's or a class's names; a name space is its own."""
     return owner if isinstance(owner, dict) else vars(owner)
-
-
-def _same(a: tuple, b: tuple) -> bool:
-    return a[0] == b[0] and a[1] is b[1]
 
 
 def _matters(owner: object, old: object, new: object) -> bool:

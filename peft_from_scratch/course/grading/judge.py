@@ -11,8 +11,8 @@ from ...check.isolation import isolated
 from ...check.session import defined_names
 from ...check.timelimit import OutOfTime, time_limit
 from ...check.words import what_happened
-from . import guards, liars, trust
-from .rehearsal import Rehearsal, Stage, plain
+from . import guards, liars, seal, trust
+from .rehearsal import Rehearsal, Stage, foreign, plain
 
 __builtins__ = dict(vars(builtins))  # the functions below use these: an answer may replace the public ones
 PACKAGE = "peft_from_scratch"
@@ -45,8 +45,9 @@ def judge(case: Case, refused: list[str]) -> dict:
     stopped = _execute(case.source, space, case.seconds)
     trust.silence()
     notes = trust.put_back(case.recorded)
-    result = _nothing(task, "error", stopped) if stopped else _graded(task, space, case.source)
-    fault = trust.fault(case.recorded, classes)
+    with seal.Sealed(case.recorded) as sealed:
+        result = _nothing(task, "error", stopped) if stopped else _graded(task, space, case.source)
+    fault = sealed.broken or trust.fault(case.recorded, classes)
     if not fault and result.points and (wrong := trust.canary(task, case.stage.names, case.draw, case.seconds)):
         fault = f"a known-wrong answer passes beside it ({wrong})"
     if fault:
@@ -83,6 +84,8 @@ def _own(space: dict, name: str, defines: str = "", namespace: object = None) ->
 
 def _execute(source: str, space: dict, seconds: float) -> str | None:
     """Run a cell; one sentence where it stopped."""
+    if magic := foreign(source):
+        return f"the cell begins with `{magic}`, so it defines nothing in the notebook; take that line out."
     try:
         with isolated(0), time_limit(seconds):
             execute(plain(source), space, "answer")

@@ -4,14 +4,14 @@ It stops what is written in Python, also where there is no bubblewrap; compiled 
 An audit hook cannot be taken out again.
 """
 
-import _thread
 import builtins
 import os
 import sys
 import sysconfig
-import threading
 from collections.abc import Callable
 from pathlib import Path
+
+from .withheld import withhold
 
 __builtins__ = dict(vars(builtins))  # the functions below use these: an answer may replace the public ones
 _getframe, _getcwd = sys._getframe, os.getcwd
@@ -21,10 +21,11 @@ _ALWAYS = {
     "os.exec": "start a process", "os.posix_spawn": "start a process", "os.spawn": "start a process",
     "subprocess.Popen": "start a process", "pty.spawn": "start a process",
     "os.kill": "send a signal", "os.killpg": "send a signal", "signal.pthread_kill": "send a signal",
-    "sys.settrace": "trace the grader", "sys.setprofile": "trace the grader", "sys.addaudithook": "watch the grader",
+    "sys.settrace": "trace the grader", "sys.addaudithook": "watch the grader",
     "resource.setrlimit": "change a limit", "resource.prlimit": "change a limit",
 }  # fmt: skip
 _LEARNERS = {
+    "sys.setprofile": "trace the grader",
     "ctypes.dlopen": "call C functions", "ctypes.dlsym": "call C functions",
     "ctypes.addressof": "read memory", "ctypes.string_at": "read memory",
     "ctypes.cdata": "read memory", "ctypes.cdata/buffer": "read memory",
@@ -33,17 +34,14 @@ _LEARNERS = {
 }  # fmt: skip
 _PATHS = {"os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.chown",
           "os.truncate", "os.utime", "os.setxattr", "os.chdir", "shutil.move", "shutil.rmtree"}  # fmt: skip
+_CODE = {"__code__", "__defaults__", "__kwdefaults__"}
 _FRAMES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _STDLIB = os.path.dirname(os.__file__)
 _GIVE_FRAMES = (f"{_STDLIB}/inspect.py", f"{_STDLIB}/traceback.py", f"{_STDLIB}/logging/__init__.py")
 _PACKAGE = str(Path(__file__).resolve().parents[2])
-_TRUSTED = (_PACKAGE, sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<frozen", "<@beartype",
+TRUSTED = (_PACKAGE, sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<frozen", "<@beartype",
             "<__array_function__", *filter(None, os.environ.get("PFS_LESSONS", "").split(os.pathsep)))  # fmt: skip
-
-
-def _refuse_thread(*args, **kwargs) -> None:
-    raise PermissionError("while it is graded, code may not start a thread")
 
 
 def install(folder: str, answers: tuple[str, ...]) -> list[str]:
@@ -82,19 +80,20 @@ def install(folder: str, answers: tuple[str, ...]) -> list[str]:
             refuse(_LEARNERS[event])
         elif (event == "sys._getframe" or event == "object.__getattr__" and args[1] in _FRAMES) and _learner_asked():
             refuse("read the grader's variables")
-        elif event == "compile" and _learner_asked() and str(args[1]).startswith(_TRUSTED):
+        elif event == "compile" and _learner_asked() and str(args[1]).startswith(TRUSTED):
             refuse("give its code another file's name")
+        elif event in ("code.__new__", "marshal.loads") and _learner_asked():
+            refuse("give its code another file's name")
+        elif event == "object.__setattr__" and args[1] in _CODE and _is_ours(args[0]) and _learner_called():
+            refuse("rewrite a function that is not its own")
 
-    forbid_threads()
+    withhold()
     sys.addaudithook(hook)
     return refused
 
 
-def forbid_threads(start: Callable = _refuse_thread) -> Callable:
-    """Python raises no event when a thread starts, so starting one is made an error. Returns what started them."""
-    before = _thread.start_new_thread
-    _thread.start_new_thread = _thread.start_new = threading._start_new_thread = start
-    return before
+def _is_ours(function: object) -> bool:
+    return getattr(function, "__code__", _is_ours.__code__).co_filename.startswith(TRUSTED)
 
 
 def _judge_open(path: object, flags: object, inside: str, answers: tuple[str, ...], refuse: Callable) -> None:
@@ -130,7 +129,7 @@ def _learner_called() -> bool:
     """Whether a learner's code is among the callers."""
     frame = _getframe()
     while frame is not None:
-        if not frame.f_code.co_filename.startswith(_TRUSTED):
+        if not frame.f_code.co_filename.startswith(TRUSTED):
             return True
         frame = frame.f_back
     return False
@@ -141,4 +140,4 @@ def _learner_asked() -> bool:
     frame = _getframe()
     while frame is not None and frame.f_code.co_filename in (__file__, *_GIVE_FRAMES):
         frame = frame.f_back
-    return frame is not None and not frame.f_code.co_filename.startswith(_TRUSTED)
+    return frame is not None and not frame.f_code.co_filename.startswith(TRUSTED)

@@ -14,6 +14,8 @@ from .reading import Cell, read_cells
 
 _CHECK = re.compile(r"""^(?!\s*#).*\bcheck\(\s*["']([^"']+)["']""", re.MULTILINE)
 
+_STILL_PYTHON = ("%%time", "%%capture")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -55,6 +57,12 @@ def rehearse(lesson: Lesson) -> Rehearsal:
     if missing:
         raise CourseError(f"The notebook of lesson {lesson.id} has no cell for {', '.join(missing)}.")
     return Rehearsal(lesson, tuple(stages), frozenset(cell.source.strip() for cell in cells), names)
+
+
+def foreign(source: str) -> str:
+    """The magic that hands a whole cell to something else than this notebook's Python: "%%bash"; else ""."""
+    first = (source.split(maxsplit=1) or [""])[0]
+    return first if first.startswith("%%") and first not in _STILL_PYTHON else ""
 
 
 def plain(source: str) -> str:

@@ -1,5 +1,6 @@
 """Whether a verdict can be trusted: what is kept from an answer's reach, what is put back, what gives it away."""
 
+import _signal
 import _thread
 import builtins
 import random
@@ -17,6 +18,7 @@ from . import guards, liars
 
 __builtins__ = dict(vars(builtins))  # the functions below use these: an answer may replace the public ones
 CANARIES = 3
+_setitimer, _on_signal = _signal.setitimer, _signal.signal  # an answer's process has others under these names
 
 
 def hide_references(lesson: Lesson) -> None:
@@ -39,9 +41,9 @@ def private(task: Exercise) -> Exercise:
 def silence() -> None:
     """No timer and no signal handler of an answer's runs while it is graded."""
     for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-        signal.setitimer(timer, 0)
+        _setitimer(timer, 0)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGXFSZ}:
-        signal.signal(number, signal.SIG_DFL)
+        _on_signal(number, _signal.SIG_DFL)
 
 
 def put_back(recorded: guards.Guards) -> list[str]:
@@ -61,9 +63,21 @@ def fault(recorded: guards.Guards, classes: set[type]) -> str | None:
         return "the code traces the grader"
     if _thread._count():  # besides the main one
         return "the code left a thread running"
-    if torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack():
+    if modes() != _NO_MODES:
         return "the code left a mode of torch on, which could change every result"
     return None
+
+
+def modes() -> tuple:
+    """What is switched on in torch for this thread, beside gradients: modes, dispatch keys, hooks on saved tensors."""
+    C, keys = torch._C, torch._C.DispatchKey.__members__.values()
+    on = [key for key in keys if C._dispatch_tls_is_dispatch_key_included(key)]
+    off = [key for key in keys if C._dispatch_tls_is_dispatch_key_excluded(key)]
+    hooked = C._autograd._top_saved_tensors_default_hooks(True) is not None
+    return C._len_torch_function_stack(), C._len_torch_dispatch_stack(), hooked, on, off
+
+
+_NO_MODES = modes()
 
 
 def canary(task: Exercise, names: dict, draw: int, seconds: float) -> str | None:

@@ -27,10 +27,10 @@ from .confined import confined, judged
 from .judge import Case, judge
 from .limits import Limits
 from .picking import pick, which_lesson
-from .police import forbid_threads
 from .reading import Cell, Unreadable, read_cells
 from .rehearsal import Rehearsal, Stage, rehearse
 from .trust import CANARIES
+from .withheld import give_back, withhold
 
 READING = Limits(memory_mb=4096)
 READ_SECONDS = 30.0
@@ -92,9 +92,9 @@ def _read_here(path: Path, lesson: str | None) -> dict:
 def _rehearsed(lesson: str) -> tuple[Rehearsal, guards.Guards]:
     rehearsal = rehearse(find_lesson(lesson))
     linecache.clearcache()  # it holds the text of the references
-    start = forbid_threads()  # as it will be in the children
+    before = withhold()  # as it will be in the children
     recorded = guards.record([prop.test for stage in rehearsal.stages for prop in stage.task.properties])
-    forbid_threads(start)
+    give_back(before)
     gc.collect()
     gc.freeze()  # so that children share these pages
     return rehearsal, recorded

@@ -71,7 +71,7 @@ make learn</pre>
 curl.exe -O {address}/course.zip; Expand-Archive course.zip .; cd peft_from_scratch
 py -m venv .venv; .venv\\Scripts\\python -m pip install -c constraints.txt -e ".[lab]"
 .venv\\Scripts\\jupyter lab notebooks\\00_start_here.ipynb</pre>
-<p>Models and data come from here too, each checked by its hash. To be seen below, run this in a notebook:</p>
+{copies}<p>Models and data come from here too, each checked by its hash. To be seen below, run this in a notebook:</p>
 <pre tabindex="0">from peft_from_scratch.course.room import join
 join("any name you like", "{address}")</pre>
 <h2>Who is where</h2>
@@ -88,8 +88,17 @@ join("any name you like", "{address}")</pre>
 </main><script>{script}</script></body></html>
 """
 
+COPIES = """<p>Work in the notebooks of this class. In the folder <code>peft_from_scratch</code>, in a second terminal
+(on Windows with <code>curl.exe</code> and <code>Expand-Archive class.zip .</code>):</p>
+<pre tabindex="0">curl -O {address}/class.zip &amp;&amp; unzip -q class.zip</pre>
+<p>Then open the folder <code>class</code> in JupyterLab.</p>
+"""
 
-def page(address: str) -> str:
-    """The page for a guest who reached the room at `address` ("http://192.168.1.5:8000")."""
-    host = address.split("://", 1)[1].rsplit(":", 1)[0]
-    return PAGE.format(style=STYLE, script=SCRIPT, address=html.escape(address), host=html.escape(host))
+
+def page(address: str, copies: bool = False) -> str:
+    """The page for a guest who reached the room at `address` ("http://192.168.1.5:8000"); `copies` of the notebooks
+    are there if the class has its own.
+    """
+    host, address = html.escape(address.split("://", 1)[1].rsplit(":", 1)[0]), html.escape(address)
+    own = COPIES.format(address=address) if copies else ""
+    return PAGE.format(style=STYLE, script=SCRIPT, address=address, host=host, copies=own)

@@ -48,9 +48,12 @@ class Index(tornado.web.RequestHandler):
 class Page(tornado.web.RequestHandler):
     """The room's page, with the address under which this guest reached it."""
 
+    def initialize(self, stock: Stock):
+        self.stock = stock
+
     def get(self):
         self.set_header("Content-Security-Policy", POLICY)
-        self.write(page(f"{self.request.protocol}://{self.request.host}"))
+        self.write(page(f"{self.request.protocol}://{self.request.host}", self.stock.copies.exists()))
 
 
 class Seen(tornado.web.RequestHandler):
@@ -91,13 +94,13 @@ def application(stock: Stock, guests: Guests) -> tornado.web.Application:
     state, index = {"guests": guests}, {"packages": stock.index()}
     return tornado.web.Application(
         [
-            (r"/", Page),
+            (r"/", Page, {"stock": stock}),
             (r"/state\.json", Seen, state),
             (r"/(tell|leave)", Message, state),
             (r"/simple/?", Index, index),
             (r"/simple/([\w.-]+)/?", Index, index),
             (r"/files/([^/]+)", Files, {"path": str(stock.wheels.resolve())}),
-            (r"/(course\.zip)", Files, {"path": str(stock.folder.resolve())}),
+            (r"/((?:course|class)\.zip)", Files, {"path": str(stock.folder.resolve())}),
         ],
         log_function=lambda handler: None,  # who asks for what is nobody's business
     )

@@ -1,19 +1,23 @@
 """What a room needs, in one folder: the wheels of the tested versions, the models and data, the course as a zip."""
 
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 from ...assets import ASSETS, AssetError, digest
 from ...cache import cache_dir
 from ...download import download, megabytes
 from ..errors import CourseError
+from ..files import folder as make_folder
 from ..files import write
+from .elsewhere import elsewhere
 
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = ("hatchling", "editables", "pip", "wheel", "setuptools")  # what installing the clone itself asks for
@@ -25,17 +29,19 @@ class Stock:
     def __init__(self, folder: Path):
         self.folder, self.wheels = folder, folder / "wheels"
         self.course, self.hashes = folder / "course.zip", folder / "stock.json"
+        self.copies = folder / "class.zip"  # the notebooks of one class, if it has its own
 
     def fill(self, also: list[str] = ()) -> None:
         """Download what is missing. CourseError says what could not be had; what has arrived is kept."""
         if not (ROOT / "pyproject.toml").is_file():
             raise CourseError("`room --fill` packs the course itself, so it must be run from a clone of the repository")
-        self.wheels.mkdir(parents=True, exist_ok=True)
-        print("wheels: the packages of `make learn`, at the tested versions", flush=True)
-        self.pip_download()
-        for each in also:
+        others = {each: elsewhere(each, [*requirements(), *BUILD]) for each in also}
+        make_folder(self.wheels)
+        print("wheels: the packages of `make learn`, at the tested versions (takes some minutes)", flush=True)
+        self.pip_download([*requirements(), *BUILD])
+        for each, options in others.items():
             print(f"wheels for {each}", flush=True)
-            self.pip_download(*elsewhere(each))
+            self.pip_download(options)
         for asset in ASSETS:
             self.bring(asset)
         self.pack()
@@ -46,13 +52,10 @@ class Stock:
             + ("" if self.folder == Path("outputs/room") else f" --folder {self.folder}")
         )
 
-    def pip_download(self, *options: str) -> None:
-        wanted = requirements() + ([] if options else list(BUILD))
+    def pip_download(self, wanted: list[str]) -> None:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--prefer-binary"]
         command += ["--dest", str(self.wheels.resolve()), "--find-links", str(self.wheels.resolve())]
-        done = subprocess.run(
-            [*command, "-c", "constraints.txt", *options, *wanted], cwd=ROOT, capture_output=True, text=True
-        )
+        done = subprocess.run([*command, "-c", "constraints.txt", *wanted], cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no message"]
             raise CourseError(f"pip could not download the packages: {lines[-1].removeprefix('ERROR: ')}")
@@ -82,6 +85,20 @@ class Stock:
         if done.returncode:
             raise CourseError(f"git could not pack the course: {done.stderr.strip().splitlines()[-1]}")
         os.replace(beside, self.course)
+
+    def hand_out(self, copies: Path | None) -> None:
+        """Pack the notebooks that `release` wrote; without them, what another class had is taken away."""
+        self.copies.unlink(missing_ok=True)
+        if copies is None:
+            return
+        notebooks = sorted(copies.glob("*.ipynb"))
+        if not notebooks:
+            raise CourseError(f"{copies} has no notebooks: make them with `peft-course release --out {copies}`")
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as zipped:
+            for path in notebooks:
+                zipped.write(path, f"class/{path.name}")
+        write(self.copies, packed.getvalue())
 
     def ready(self) -> None:
         """CourseError where the folder cannot serve a room."""
@@ -114,14 +131,6 @@ def requirements() -> list[str]:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return project["dependencies"] + project["optional-dependencies"]["lab"]
-
-
-def elsewhere(machine: str) -> list[str]:
-    """pip's options for another platform and Python: "win_amd64:3.12"."""
-    platform, _, python = machine.partition(":")
-    if not re.fullmatch(r"\w+", platform) or not re.fullmatch(r"3\.\d+", python):
-        raise CourseError(f"--also {machine}: say it as PLATFORM:PYTHON, for example win_amd64:3.12")
-    return ["--only-binary=:all:", f"--platform={platform}", f"--python-version={python}"]
 
 
 def package_of(file: str) -> str:

@@ -9,13 +9,13 @@ from ...quiz.load import QuizError, load_quiz, quiz_names
 from ...quiz.model import Quiz
 from ...quiz.web.page import practice, quiz_script, styles
 from ..errors import CourseError
-from ..files import write
+from ..files import folder
 from ..lessons import notebook_path
-from . import comparison, methods, search
-from .execute import executed
+from . import comparison, execute, methods, search
 from .layout import contents, frame
 from .lesson import lesson_body
 from .links import site_links
+from .manifest import publish
 from .markdown import Page
 from .pages import instructor_pages, text_pages
 from .sheet import sheet_body
@@ -40,6 +40,8 @@ def build(out: Path, mode: str, only: list[str] | None = None) -> int:
     """Make the site in `out`; returns the number of pages. CourseError says what is missing."""
     chosen = choose(only)
     quizzes = {quiz.quiz: quiz for quiz in all_quizzes()}
+    folder(out)
+    execute.run_all(chosen, mode)
     site = Site()
     site.add("index.html", "Lessons", index_body(chosen), here="index.html")
     for place, lesson in enumerate(chosen):
@@ -57,8 +59,8 @@ def build(out: Path, mode: str, only: list[str] | None = None) -> int:
         site.add(address, title, body, here=here, aside=contents(page.headings))
     site.add("comparison.html", "Comparison", comparison.body(), here="comparison.html")
     site.add("search.html", "Search", search.PAGE, False, scripts=search.SCRIPTS)
-    for name, content in (site.files | comparison.files() | assets(site)).items():
-        write(out / name, content)
+    for name in publish(out, site.files | comparison.files() | assets(site)):
+        print(f"{out / name} is no page any more, but somebody changed it: it stays")
     return len(site.files)
 
 
@@ -88,7 +90,7 @@ def title_of(lesson: Lesson) -> str:
 
 def add_lesson(site: Site, lesson: Lesson, quiz: Quiz | None, mode: str, foot: str) -> None:
     """The lesson's page, and its sheet to print."""
-    notebook, page = executed(notebook_path(lesson), mode), Page(site_links)
+    notebook, page = execute.executed(notebook_path(lesson), mode), Page(site_links)
     body = lesson_body(notebook, page, quiz, mode) + foot
     scripts = quiz_script([quiz]) if quiz else ""
     aside = contents(page.headings)

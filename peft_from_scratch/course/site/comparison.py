@@ -7,7 +7,7 @@ INTRO = (
     "<h1>The measured comparison</h1><p>Methods beside full fine-tuning: the same data, the same budget, each with its "
     "own learning rate, several seeds, and intervals.</p>"
 )
-COMMANDS = "python -m peft_from_scratch compare\npython -m peft_from_scratch compare report"
+COMMANDS = "python -m peft_from_scratch compare\npython -m peft_from_scratch compare report --out results/compare"
 MAKE = f'<pre tabindex="0"><code>{COMMANDS}</code></pre>'
 
 
@@ -15,7 +15,8 @@ def body() -> str:
     """comparison.html: the way to the report, or how to make one."""
     if REPORT.is_file():
         return INTRO + '<p><a href="report.html">The report, with its tables and figures</a></p>'
-    return INTRO + f"<p>There is no report in this copy. These two commands make one, in hours on two cores:</p>{MAKE}"
+    how = "These two commands make one, in hours on two cores; the next build of these pages takes it over:"
+    return f"{INTRO}<p>There is no report in this copy. {how}</p>{MAKE}"
 
 
 def files() -> dict[str, str]:

@@ -77,6 +77,8 @@ def _maths(latex: str, options: dict) -> str:
 
 
 def _fence(code: str, language: str, _) -> str:
-    """A block whose language is named is coloured; another one is output, or words."""
-    inside = highlight(code) if language in ("python", "py") else escape(code, quote=False)
-    return f"<pre><code>{inside}</code></pre>\n"
+    """A block whose language is named is coloured; another one is output, or words. A line of words may be broken."""
+    if language in ("python", "py"):
+        return f"<pre><code>{highlight(code)}</code></pre>\n"
+    said = ' class="said"' if code.strip().count("\n") == 0 else ""
+    return f'<pre{said} tabindex="0"><code>{escape(code, quote=False)}</code></pre>\n'

@@ -14,7 +14,8 @@ INTRO = (
 def table_body() -> str:
     """methods.html."""
     table = rows()
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in COLUMNS)
+    shown = [name for name in COLUMNS if name != "page"]  # it is behind the method's name
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in shown)
     body = "".join(_row(row) for row in table)
     return (
         f"<h1>The {len(table)} methods</h1><p>{INTRO}</p>"
@@ -25,10 +26,9 @@ def table_body() -> str:
 
 def _row(row: tuple[str, ...]) -> str:
     name, *cells, path, lines = row
-    cells[3] = f"<code>{escape(cells[3])}</code>"
-    shown = [cells[3] if i == 3 else escape(cell) for i, cell in enumerate(cells)]
+    shown = [f"<code>{escape(cell)}</code>" if i == 3 else escape(cell) for i, cell in enumerate(cells)]
     link = f'<a href="{address(path)}">{escape(name)}</a>'
-    return f'<tr><th scope="row">{link}</th>{"".join(f"<td>{each}</td>" for each in [*shown, path, lines])}</tr>'
+    return f'<tr><th scope="row">{link}</th>{"".join(f"<td>{each}</td>" for each in [*shown, lines])}</tr>'
 
 
 def address(path: str) -> str:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ..files import write
+from ..files import folder, write
 from ..lessons import notebook_path
 from ..npm import REVEAL, members
 from ..site import require
@@ -21,17 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     require()
+    from ..site import execute
     from ..site.build import choose
-    from ..site.execute import executed
     from .deck import deck
     from .notes import read_notes
     from .page import page
 
     lessons, reveal = choose(args.lesson), members(REVEAL)
+    folder(args.out)
+    execute.run_all(lessons, args.mode)
     for lesson in lessons:
         path = notebook_path(lesson)
         notes = read_notes(path.parent / "instructor" / f"{path.stem}.md")
-        slides = deck(lesson, executed(path, args.mode), notes)
+        slides = deck(lesson, execute.executed(path, args.mode), notes)
         if args.mode == "ci":
             slides[0][0].text += f"\n\n*{TOY}*"
         to = write(args.out / f"{path.stem}.html", page(lesson, slides, reveal))

@@ -55,7 +55,7 @@ def deck(lesson: Lesson, notebook, notes: Notes) -> list[list[Slide]]:
                     stacks[-1][-1].text += "\n\n" + slide.text
         elif cell.cell_type == "code" and stacks and SETUP not in cell.source:
             posed = [slide for slide in stacks[-1] if "### Exercise" in slide.text]
-            stacks[-1] += _code(cell, (posed or stacks[-1])[-1], notes)
+            stacks[-1] += _code(cell, (posed or stacks[-1])[-1], stacks[-1][-1], notes)
     stacks = [_headed(stack) for stack in stacks]
     if stacks:
         stacks[0][0].notes = notes.opening()
@@ -126,10 +126,15 @@ def _pose(slide: Slide, part: str, lesson: Lesson, notes: Notes) -> None:
         slide.notes = notes.exercise(number)
 
 
-def _code(cell, above: Slide, notes: Notes) -> list[Slide]:
-    """The stub of an exercise goes under its text; a figure, or what is revealed, gets a slide of its own."""
+def _code(cell, posed: Slide, last: Slide, notes: Notes) -> list[Slide]:
+    """The stub of an exercise, and what is worked out, go under their text; a figure, or what is revealed, gets a slide
+    of its own.
+    """
     if cell.metadata.get("pfs", {}).get("exercise"):
-        above.html += block(cell.source)
+        posed.html += block(cell.source)
+        return []
+    if "worked" in last.text and not last.html and cell.source.count("\n") <= LINES:
+        last.html = block(cell.source)
         return []
     if QUIZ.search(cell.source):
         return []
