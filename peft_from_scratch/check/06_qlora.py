@@ -101,6 +101,9 @@ NF4 = Exercise(
            Wrong("seven on both sides", nf4_with("[-quantiles(7), torch.zeros(1), quantiles(7)]"), "15 values"),
            Wrong("zero forgotten", nf4_with("[-quantiles(7), quantiles(8)]"), "15 values"),
            Wrong("zero forgotten, eight and eight", nf4_with("[-quantiles(8), quantiles(8)]"), "exactly zero"),
+           Wrong("mirrored", nf4_with("[-quantiles(8)[:-1], torch.zeros(1), quantiles(8)]"), "without the innermost"),
+           Wrong("mirrored, no -1", nf4_with("[-quantiles(8)[1:], torch.zeros(1), quantiles(8)]"),
+                 "without the outermost"),
            Wrong("the other way round", nf4_with("[-quantiles(8), torch.zeros(1), quantiles(7)]"), "other way round"),
            Wrong("not normalised", nf4_with(end="return code.sort().values"), "divided by the largest"),
            Wrong("not sorted", nf4_with(end="return code / code.max()"), "sorted"),
@@ -150,6 +153,12 @@ STORED = Exercise(
            Wrong("an index a byte", store_with(pack="index.flatten()", unpack="packed.int()"), "8 bits a weight"),
            Wrong("low half first", store_with(pack="index[:, 1] << 4 | index[:, 0]",
                                               unpack="torch.stack((packed & 15, packed >> 4), 1).int()"), "low half"),
+           Wrong("halves of a block", store_with(
+               index="torch.bucketize(x, (code[:-1] + code[1:]) / 2).to(torch.uint8)",
+               pack="index[:, : block // 2] << 4 | index[:, block // 2 :]",
+               unpack="torch.cat((packed >> 4, packed & 15), 1).int()"), "Neighbours"),
+           Wrong("bytes as places", store_with(unpack="torch.stack((packed >> 4, packed & 15), 1)"), "mask"),
+           Wrong("fill kept", store_with(end="values.view(shape)"), "falls off"),
            Wrong("halves swapped back", store_with(unpack="torch.stack((packed & 15, packed >> 4), 1).int()"),
                  "changed places"),
            Wrong("the index below", store_with(
@@ -185,6 +194,8 @@ def counts_bits(bits, rng):
         s: 4 + (16 if s is None else 8 + 16 / s) / b,
         "with a second block there is no scale of 32 bits any more: it has 8, and 32 for `second` scales together.":
             lambda b, s: 4 + 32 / b + (0 if s is None else 8 / b + 32 / (b * s)),
+        "8 bits were shared by `second` scales. Each scale has 8 bits of its own, and `second` of them share 32.":
+            lambda b, s: 4 + 32 / b + (0 if s is None else 8 / s),
         "the second constants are missing: every `second` scales share one of 32 bits.":
             lambda b, s: 4 + (32 if s is None else 8) / b,
         "the second constants belong to `second` scales, and each scale to `block` weights: divide by both.":
@@ -219,6 +230,8 @@ BITS = Exercise(
            Wrong("second ignored", bits_with("32"), "ignores"),
            Wrong("constants alone", bits_with(end="constant / block"), "constants alone"),
            Wrong("a byte an index", bits_with(end="8 + constant / block"), "two go into a byte"),
+           Wrong("8 bits for many", bits_with(end="4 + 32 / block + (0 if second is None else 8 / second)"),
+                 "8 bits of its own"),
            Wrong("floor", bits_with(end="4 + constant // block"), "32 / block")),
 )  # fmt: skip
 
@@ -228,7 +241,11 @@ BITS = Exercise(
 
 def four_of_eight(order, rng):
     found = letters(order, '"A", "C"', last="H")
-    expect("B" not in found, "B rounds the inputs. Nothing is saved by that, since x is not stored; the weight is.")
+    instead = "" if "H" in found else " in place of the weight"
+    expect(
+        "B" not in found,
+        f"B rounds the inputs{instead}. Nothing is saved by that, since x is not stored; the weight is.",
+    )
     expect("D" not in found, "D keeps the dequantised weight: after one pass the model is as large as it was before.")
     expect("F" not in found, "F rounds what was learned into the weight: most of it is lost. A and B stay beside it.")
     expect(
@@ -257,7 +274,8 @@ ORDER = Exercise(
            'order = ["H", ...], four letters'),
     remark="The dequantised W lives for one line. That is why only one layer at a time is large.",
     wrong=(Wrong("rounds the inputs", 'order = ["B", "H", "C", "E", "A"]', "since x is not stored"),
-           Wrong("rounds the inputs in place of the weight", 'order = ["B", "C", "E", "A"]', "since x is not stored"),
+           Wrong("rounds the inputs in place of the weight", 'order = ["B", "C", "E", "A"]', "in place of the weight",
+                 museum="inputs rounded, weights not"),
            Wrong("keeps W", 'order = ["H", "D", "C", "E", "A"]', "as large as it was"),
            Wrong("folds the change in", 'order = ["F", "H", "C", "A"]', "most of it is lost"),
            Wrong("multiplies by the indices", 'order = ["G", "E", "A"]', "places in a table"),
@@ -323,7 +341,8 @@ LINEAR4BIT = Exercise(
            Wrong("saves x", linear_with(save="ctx.save_for_backward(x, packed, scale, code)", backward=(
                "_, *stored = ctx.saved_tensors\nW = dequantise(*stored, ctx.shape).to(dy.dtype)\n"
                "return dy @ W, None, None, None, None")), "x is kept"),
-           Wrong("no gradient", linear_with(backward="return None, None, None, None, None"), "no gradient"),
+           Wrong("no gradient", linear_with(backward="return None, None, None, None, None"), "no gradient",
+                 museum="no gradient for the input"),
            Wrong("detached", linear_with(forward="W = dequantise(self.packed, self.scale, self.code, self.shape)\n"
                  "y = (x @ W.to(x.dtype).T).detach()\nreturn y if self.bias is None else y + self.bias.to(y.dtype)"),
                  "detached|no gradient"),
@@ -336,6 +355,15 @@ LINEAR4BIT = Exercise(
                  "weight itself"),
            Wrong("plain attributes", linear_with(keep="self.packed, self.scale, self.code = packed, scale, code"),
                  "register_buffer"),
+           Wrong("code left behind", linear_with(keep=LINEAR["keep"].replace(
+               "self.register_buffer('code', code)", "self.code = code")), "self.code is an attribute"),
+           Wrong("keeps the base", linear_with(keep=LINEAR["keep"] + "\nself.base = base"), "self.base.weight"),
+           Wrong("not applied", linear_with(forward=LINEAR["forward"].replace("Product.apply", "Product")),
+                 "Product.apply"),
+           Wrong("W not cast", linear_with(product="return x @ dequantise(packed, scale, code, shape).T"),
+                 "type of x"),
+           Wrong("W not cast on the way back", linear_with(
+               backward=LINEAR["backward"].replace(".to(dy.dtype)", "")), "that of dy"),
            Wrong("bias lost", linear_with(forward=LINEAR["forward"].split("\n")[0] + "\nreturn y"), "bias was lost"),
            Wrong("in float32", linear_with(product="return x.float() @ dequantise(packed, scale, code, shape).T",
                  backward="W = dequantise(*ctx.saved_tensors, ctx.shape)\nreturn dy @ W, None, None, None, None"),
@@ -512,6 +540,10 @@ SURVIVES = Exercise(
            Wrong("what is lost", survives_with(end="1 - ((moved * change).sum() / change.square().sum()).item()"),
                  "lost"),
            Wrong("the error", survives_with(end="((moved - change).norm() / change.norm()).item()"), "error"),
+           Wrong("over what moved", survives_with(end="((moved * change).sum() / moved.square().sum()).item()"),
+                 "divided by ⟨moved, moved⟩"),
+           Wrong("in per cent", survives_with(end="100 * ((moved * change).sum() / change.square().sum()).item()"),
+                 "per cent"),
            Wrong("a cosine", survives_with(end="torch.cosine_similarity(moved.flatten(), change.flatten(), 0).item()"),
                  "cosine"),
            Wrong("a tensor", survives_with(end="(moved * change).sum() / change.square().sum()"), "float"),
@@ -541,6 +573,7 @@ def mean_first(double, rng):
     name_the_fault(mean.detach().float().reshape(()), want[2], {
         "that is the largest scale, not the mean.": scale.max(), "no mean came off.": torch.tensor(0.0),
         "that is the middle of the range, not the mean.": (scale.max() + scale.min()) / 2,
+        "the zeros that fill up the last block are in that mean. Take it of the scales.": scale.sum() / 768,
     }, "the third part must be the mean of the scales.")  # fmt: skip
     got = largest.detach().float().reshape(-1)
     expect(got.numel() == 3, f"600 scales are 3 blocks of 256, the last one short; {got.numel()} constants came back.")
@@ -557,6 +590,7 @@ def eight_bits(double, rng):
     scale = some_scales(rng)
     index, _, _ = three_parts(double, scale, CODE8)
     expect(index.dtype == torch.uint8, f"the indices are of type {index.dtype}: 8 bits are torch.uint8.")
+    expect(2 * index.numel() not in (len(scale), 768), "two indices share a byte: these have 8 bits, a byte each.")
     expect(
         index.numel() == len(scale),
         f"{len(scale)} scales, and {index.numel()} indices: leave out what fills the block.",
@@ -588,11 +622,15 @@ DOUBLE = Exercise(
                 Property("8 bits a scale, the nearest value", eight_bits, core=True)),
     hints=("All scales are positive, and code8 has as many values below zero as above. What comes off first?",
            "scale ≈ code8[index] · largest + mean, with largest = max |scale - mean| over 256 scales",
-           "mean = scale.mean(); rows = in_blocks(scale - mean, 256); ...; the rest is your `quantise`, unpacked"),
+           "mean = scale.mean(); rows = in_blocks(scale - mean, 256); ...; then as in `quantise`, but a byte an index"),
     remark="It is the same function a second time: blocks, largest magnitude, nearest value of a table.",
     wrong=(Wrong("mean left on", double_with(rows="in_blocks(scale, 256)"), "not taken off"),
            Wrong("no mean", double_with(mean="torch.tensor(0.0)"), "no mean"),
            Wrong("max without abs", double_with(largest="rows.amax(1, keepdim=True)"), "max without abs"),
+           Wrong("mean of the rows", double_with("in_blocks(scale, 256).mean()"), "fill up"),
+           Wrong("quantise again", "def double(scale, code8):\n    mean = scale.mean()\n"
+                 "    packed, largest = quantise(scale - mean, code8, 256)\n    return packed, largest, mean",
+                 "a byte each"),
            Wrong("one constant", double_with(rows="in_blocks(scale - mean, scale.numel())"), "3 blocks"),
            Wrong("blocks of 64", double_with(rows="in_blocks(scale - mean, 64)"), "3 blocks"),
            Wrong("the middle", double_with(mean="(scale.max() + scale.min()) / 2"), "middle of the range"),

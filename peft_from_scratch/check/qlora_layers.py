@@ -15,6 +15,13 @@ KEPT = (
     "right and the memory is not. Keep the bytes, and dequantise again."
 )
 D_OUT, D_IN = 48, 64
+TYPES = (
+    "x came in bfloat16 and met a W in float32, which torch does not multiply: cast W to the type of x on the way "
+    "there, and to that of dy on the way back."
+)
+INSTANCE = (
+    "Product(...) only makes an object of the class. Product.apply(...) computes, and is what autograd can follow."
+)
 
 
 def plain_base(rng, bias=True):
@@ -39,11 +46,22 @@ def made(make, base):
 def tensors_in(module):
     """Every tensor that a module, or a module in it, holds, however it is kept."""
     found = {}
-    for part in module.modules():
+    for path, part in module.named_modules():
         for name, value in [*vars(part).items(), *part._parameters.items(), *part._buffers.items()]:
             values = value if isinstance(value, (tuple, list)) else [value]
-            found |= {id(t): (name, t) for t in values if torch.is_tensor(t)}
+            found |= {id(t): (f"{path}.{name}".lstrip("."), t) for t in values if torch.is_tensor(t)}
     return list(found.values())
+
+
+def called(layer, x):
+    """layer(x), with words for what torch would say in its own: types that differ, and a class that was not applied."""
+    try:
+        return run(layer, x, shapes=FIT)
+    except (AttributeError, TypeError, RuntimeError) as error:
+        said = INSTANCE if "'Product'" in str(error) else TYPES if "dtype" in str(error) else None
+        if said is None:
+            raise
+    raise AssertionError(said)
 
 
 def keeps_bytes(make, rng):
@@ -54,7 +72,7 @@ def keeps_bytes(make, rng):
                "bits a number: what a layer stores are the bytes and the scales.")  # fmt: skip
         expect(not whole, f"self.{name} has a byte for every weight: two indices go into one.")
     names = {id(t) for t in [*layer.parameters(), *layer.buffers()]}
-    loose = [n for n, t in tensors_in(layer) if id(t) not in names and t.dtype == torch.uint8]
+    loose = [n for n, t in tensors_in(layer) if id(t) not in names]
     expect(not loose,
            f"self.{(loose or [''])[0]} is an attribute only: layer.to(device) and state_dict() would pass it "
            "by. Use register_buffer.")  # fmt: skip
@@ -70,13 +88,13 @@ def multiplies(make, rng):
         base = plain_base(rng, bias)
         layer, x, W = made(make, base), draw(rng, 2, 3, D_IN), stored(base)
         b = base.bias.detach() if bias else torch.zeros(D_OUT)
-        got = run(layer, x, shapes=FIT)
+        got = called(layer, x)
         name_the_fault(got, x @ W.T + b, {
             "the bias was lost.": x @ W.T,
             "that is the layer as it was before: nothing has been quantised.": base(x).detach(),
             "the bias is added twice.": x @ W.T + 2 * b,
         }, "the output must be x Wᵀ + bias with the dequantised W.")  # fmt: skip
-    half = run(layer, x.bfloat16(), shapes=FIT)
+    half = called(layer, x.bfloat16())
     kind = half.dtype if torch.is_tensor(half) else type(half).__name__
     expect(
         kind == torch.bfloat16,
@@ -98,6 +116,8 @@ def passes_the_gradient(make, rng):
         "that is the gradient of the layer before it was rounded: dequantise again.": weights @ base.weight.detach(),
         "the gradient is passed straight through the values of the code.": weights @ (W / base.weight.abs().max()),
     }, "the gradient of x must be dy @ W, with the same dequantised W as in the forward.")  # fmt: skip
+    x = x.detach().bfloat16().requires_grad_(True)
+    called(lambda given: torch.autograd.grad(layer(given).float().sum(), given), x)
 
 
 def keeps_only_the_bytes(make, rng):
@@ -254,6 +274,9 @@ def right_fraction(survives, rng):
         "that is the share of weights that moved, and many of them moved by noise: use the part along the change.":
             lambda W, d, again: (again != W).float().mean().item(),
         "that is the share that is lost; the share that survives is wanted.": lambda W, d, again: 1 - fraction(W, d),
+        "divided by ⟨moved, moved⟩: the share is one of the change, ⟨change, change⟩.":
+            lambda W, d, again: (((again - W) * d).sum() / (again - W).square().sum().clamp_min(1e-9)).item(),
+        "that is in per cent: a share is a part of 1.": lambda W, d, again: 100 * fraction(W, d),
         "that is a cosine: divide by ⟨change, change⟩, not by both norms.":
             lambda W, d, again: ((again - W) * d).sum().item() / ((again - W).norm() * d.norm()).clamp_min(1e-9).item(),
         "that is |error| / |change|, the noise included: use the part along the change.":
