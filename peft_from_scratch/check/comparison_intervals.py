@@ -95,20 +95,24 @@ def three_numbers(bootstrap: Callable, a: Correct, b: Correct) -> tuple[float, f
 
 
 def right_width(bootstrap: Callable, here: tuple, elsewhere: tuple, suspects: tuple[Callable, ...]) -> None:
-    """The answer's interval is as wide as the package's, to what so many draws can tell. Another level than 95 % shows
-    `elsewhere` too, where the luck is of another kind."""
+    """The answer's interval is as wide as the package's, to what so many draws can tell. A fault is named where its
+    width is the answer's `here` and also `elsewhere`, where the luck is of another kind: one width has many causes."""
     ratio, width = ratio_of(bootstrap, *here)
     if 0.88 < ratio < 1.14:
         return
     expect(ratio > 1e-6, "low and high are equal. Draw with replacement: the same seed or item may come twice.")
-    known = {advice: width_of(fault, *here) / width for fault, advice in FAULTS.items() if fault in suspects}
+    other, wide = ratio_of(bootstrap, *elsewhere)
+    known = {FAULTS[fault]: (width_of(fault, *here) / width, width_of(fault, *elsewhere) / wide) for fault in suspects}
     level = "this is {}: 95 % reach from the 0.025 to the 0.975 quantile"
-    other = ratio_of(bootstrap, *elsewhere)[0]
-    known |= {level.format(words): share for words, share in LEVELS.items() if abs(other / share - 1) < 0.12}
-    nearest = min(known, key=lambda advice: abs(ratio / known[advice] - 1))
+    known |= {level.format(words): (share, share) for words, share in LEVELS.items()}
+
+    def off(advice: str) -> float:
+        return max(abs(got / share - 1) for got, share in zip((ratio, other), known[advice], strict=True))
+
+    nearest = min(known, key=off)
     otherwise = (f"the interval is {ratio:.2f} times as wide as it should be: draw seeds and items, with replacement, "
                  "as many as there are")  # fmt: skip
-    expect(False, f"{nearest if abs(ratio / known[nearest] - 1) < 0.12 else otherwise}.")
+    expect(False, f"{nearest if off(nearest) < 0.12 else otherwise}.")
 
 
 def ratio_of(bootstrap: Callable, a: Correct, b: Correct) -> tuple[float, float]:
