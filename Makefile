@@ -26,7 +26,7 @@ test: $(VENV)/test lint  ## everything that CI runs
 
 test-colab: $(VENV)-colab/ready  ## notebooks, checks, widgets and quizzes with the versions that Colab has
 	PEFT_COURSE_MODE=ci $(VENV)-colab/bin/python -m pytest -q tests/test_notebooks.py tests/test_check_engine.py \
-	  tests/test_quiz.py tests/test_museum.py tests/test_progress.py $(wildcard tests/test_lesson_*.py)
+	  tests/test_quiz.py tests/test_museum.py tests/test_progress.py $(wildcard tests/test_lesson*.py)
 
 lint: $(VENV)/test
 	$(VENV)/bin/ruff check .
