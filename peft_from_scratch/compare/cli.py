@@ -80,9 +80,11 @@ def run_task(task: Task, contestants: list[Contestant], args: argparse.Namespace
     lab.labels()
     for baseline in bench.baselines():
         make_baseline(lab, baseline)
+    for contestant in contestants:  # takes seconds; before the sweep, so that a report of what is there so far is whole
+        with lab.store.claim(lab.setting, contestant.name, "costs") as mine:
+            if mine:
+                lab.costs(contestant)
     sweep(lab, plans)
-    for contestant in contestants:
-        lab.costs(contestant)
 
 
 def make_baseline(lab: Laboratory, baseline: Baseline) -> None:
