@@ -23,7 +23,7 @@ from peft_from_scratch.compare.report.rows import Row
 from peft_from_scratch.compare.runs import Run
 from peft_from_scratch.course import saved
 from peft_from_scratch.measure.intervals import Interval, equivalence, holm, paired
-from peft_from_scratch.plots.league import spread
+from peft_from_scratch.plots.labels import spread
 from peft_from_scratch.plots.predictions import share_interval
 
 LESSON = lesson("07")

@@ -3,6 +3,7 @@
 from matplotlib.figure import Figure
 
 from .base import COLOURS, GREY, OTHER, figure
+from .labels import name_points, spread
 
 VERDICTS = {"yes": (COLOURS["full"], "o"), "no": (COLOURS["LoRA"], "X"), "not decided": (GREY, "D")}
 
@@ -28,22 +29,6 @@ def two_exams(first: dict[str, float], again: dict[str, float]) -> tuple[Figure,
     told = ", ".join(f"{name} {first[name]:.1f} then {again[name]:.1f}" for name in order)
     alt = f"Accuracy in per cent on the first and on other test reviews: {told}. "
     return fig, alt + f"{order[0]} was first, and stands at place {later.index(order[0]) + 1} the second time."
-
-
-def spread(places: list[float], gap: float) -> list[float]:
-    """Falling heights, moved apart where two would stand nearer than `gap`: such a group keeps its middle."""
-    groups: list[list[float]] = []
-    for y in places:
-        groups.append([y])
-        while len(groups) > 1 and _ends(groups[-2], gap)[1] - _ends(groups[-1], gap)[0] < gap:
-            groups[-2:] = [groups[-2] + groups[-1]]
-    return [_ends(group, gap)[0] - i * gap for group in groups for i in range(len(group))]
-
-
-def _ends(group: list[float], gap: float) -> tuple[float, float]:
-    """The highest and lowest place of a group that stands in steps of `gap` around its mean."""
-    middle, half = sum(group) / len(group), (len(group) - 1) / 2 * gap
-    return middle + half, middle - half
 
 
 def against_full(rows: list[dict], margin: float) -> tuple[Figure, str]:
@@ -107,11 +92,10 @@ def front(rows: list[dict], kept: dict[str, list[str]]) -> tuple[Figure, str]:
         off = [row for row in rows if row["name"] not in names]
         ax.plot([row[cost] for row in off], [row["quality"] for row in off], "x", color=GREY, ms=6)
         ax.step([row[cost] for row in on], [row["quality"] for row in on], "o-", where="post", color=COLOURS["full"])
-        _name_beside(ax, on, cost, (max(row["quality"] for row in rows) - min(row["quality"] for row in rows)) or 1)
         ax.set(xscale="log", xlabel=f"{cost.replace('flops', 'FLOPs')}, of full fine-tuning")
         ax.margins(x=0.3, y=0.12)
+        name_points(ax, [(row[cost], row["quality"], row["name"]) for row in on])
         low, high = ax.get_xlim()
-        ax.set_xlim(left=low * (low / high) ** 0.15)  # the leftmost name needs room
         wide = high > 30 * low  # decades are enough, and more would not fit
         ticks = [t for t in ((1e-4, 1e-2, 1) if wide else (0.1, 0.2, 0.5, 1)) if low <= t <= high]
         ax.set_xticks(ticks, [f"{100 * t:g} %" for t in ticks])
@@ -119,16 +103,6 @@ def front(rows: list[dict], kept: dict[str, list[str]]) -> tuple[Figure, str]:
     axes[0].set_ylabel("test accuracy, %")
     told = "; ".join(f"by {cost}: {', '.join(names)}" for cost, names in kept.items())
     return fig, f"Accuracy against cost; a line joins who is beaten by nobody. {told}."
-
-
-def _name_beside(ax, on: list[dict], cost: str, span: float) -> None:
-    """The names left of their dots, moved apart where dots stand close, each with a thin line to its own."""
-    on = sorted(on, key=lambda row: -row["quality"])
-    for row, y in zip(on, spread([row["quality"] for row in on], span / 14), strict=True):
-        up = 170 / span * (y - row["quality"])  # points; the axes are about 210 high
-        style = {"fontsize": 8, "color": GREY, "ha": "right", "va": "center", "textcoords": "offset points"}
-        line = {"arrowstyle": "-", "color": GREY, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
-        ax.annotate(row["name"], (row[cost], row["quality"]), (-14, up), arrowprops=line, **style)
 
 
 def quality_and_forgetting(curves: dict[str, list[tuple]], score: float) -> tuple[Figure, str]:

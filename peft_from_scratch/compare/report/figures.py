@@ -6,8 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from ...plots import FAINT, GREY, figure, percent
+from ...plots.labels import name_points
 from ..statistics import REFERENCE
-from .looks import BLUE, GREEN, ORANGE, label_points, legend, look
+from .looks import BLUE, GREEN, ORANGE, legend, log_ticks, look
 from .rows import Row
 
 
@@ -61,11 +62,12 @@ def against_costs(rows: Sequence[Row], name: str, up: bool) -> tuple[Figure, str
         ax.step([price[r.method] for r in front], [r.score.mean for r in front], where="post", color=FAINT, lw=1)
         if key == "numbers":
             ax.set_xscale("log")
-        label_points(ax, [(price[r.method], r.score.mean, r.method) for r in front])
+            log_ticks(ax.xaxis, [1e-4, 1e-2, 1])
         ax.set_xlabel(f"{words}, relative to full")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-        ax.margins(x=0.12, y=0.1)
+        ax.margins(x=0.2, y=0.1)
         ax.grid(color=FAINT, lw=0.5)
+        name_points(ax, [(price[r.method], r.score.mean, r.method) for r in front])
     axes[0].set_ylabel(name)
     legend(fig, rows)
     words = "; ".join(f"by {COSTS[key]}: {', '.join(r.method for r in front)}" for key, front in named.items())

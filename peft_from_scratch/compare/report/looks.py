@@ -5,7 +5,6 @@ A family has a colour of Okabe and Ito and a marker of its own, since there are 
 
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -30,15 +29,6 @@ def look(row: Row) -> dict:
     """What matplotlib's plot is told for a method's point."""
     colour, marker = colour_and_marker(row.method, row.family)
     return dict(color=colour, marker=marker, markersize=11 if marker == "*" else 7)
-
-
-def label_points(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Names beside points, above and below by turns, so that neighbours do not cover each other."""
-    for i, (x, y, words) in enumerate(points):
-        below = i % 2
-        ax.annotate(
-            words, (x, y), (0, -15 if below else 8), textcoords="offset points", ha="center", fontsize=8, color=GREY
-        )
 
 
 def legend(fig: Figure, rows: Sequence[Row]) -> None:
