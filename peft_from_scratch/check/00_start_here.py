@@ -6,7 +6,19 @@ import torch
 from torch import nn
 
 from .exercise import Exercise, Lesson, Property, Wrong
-from .tools import LORA_SHAPES, agrees, close, draw, expect, expect_tensor, letters, name_the_fault, run, unchanged
+from .tools import (
+    LORA_SHAPES,
+    agrees,
+    close,
+    draw,
+    expect,
+    expect_before,
+    expect_tensor,
+    letters,
+    name_the_fault,
+    run,
+    unchanged,
+)
 
 # 1. A first guess
 
@@ -463,8 +475,7 @@ def in_order(order, rng):
               ("E", "A", "fix the budget before you train, or methods are compared at unequal cost."),
               ("A", "G", "evaluate after training: the test set is touched once, at the end."),
               ("G", "D", "evaluate before you deploy: nobody ships what was never measured.")]  # fmt: skip
-    for first, then, advice in before:
-        expect(then not in found or (first in found and found.index(first) < found.index(then)), advice)
+    expect_before(found, before)
 
 
 ORDER = Exercise(

@@ -25,7 +25,7 @@ from .lora_layers import (
     unseen_stay,
 )
 from .lora_model import fits, gives_norms, is_whole, leaves_gradients, names_them, tells_none
-from .tools import close, draw, expect, expect_tensor, letters, name_the_fault, run, unchanged
+from .tools import close, draw, expect, expect_before, expect_tensor, letters, name_the_fault, run, unchanged
 
 # 1. The best low-rank part of a change
 
@@ -137,10 +137,9 @@ def four_of_eight(order, rng):
 
 def in_order(order, rng):
     found = letters(order, '"C", "A"', last="H")
-    for first, then, advice in (("C", "F", "`dropped` is used in F, so C comes before it."),
+    expect_before(found, (("C", "F", "`dropped` is used in F, so C comes before it."),
                                 ("F", "A", "`down` is used in A, so F comes before it: A (the matrix) first, then B."),
-                                ("A", "D", "nothing after a return is run: D is the last line.")):  # fmt: skip
-        expect(then not in found or (first in found and found.index(first) < found.index(then)), advice)
+                                ("A", "D", "nothing after a return is run: D is the last line.")))  # fmt: skip
 
 
 ORDER = Exercise(

@@ -31,7 +31,7 @@ from .qlora_layers import (
     starts_as_4bit,
     two_train,
 )
-from .tools import agrees, draw, expect, letters, name_the_fault
+from .tools import agrees, draw, expect, expect_before, letters, name_the_fault
 
 # 1. Whole numbers and a scale
 
@@ -257,10 +257,9 @@ def four_of_eight(order, rng):
 
 def in_order(order, rng):
     found = letters(order, '"A", "C"', last="H")
-    for first, then, advice in (("H", "C", "`W` is used in C, so H comes before it."),
+    expect_before(found, (("H", "C", "`W` is used in C, so H comes before it."),
                                 ("C", "E", "`y` is made in C and added to in E."),
-                                ("E", "A", "nothing after a return is run: A is the last line.")):  # fmt: skip
-        expect(then not in found or (first in found and found.index(first) < found.index(then)), advice)
+                                ("E", "A", "nothing after a return is run: A is the last line.")))  # fmt: skip
 
 
 ORDER = Exercise(

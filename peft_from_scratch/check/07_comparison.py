@@ -9,7 +9,7 @@ import torch
 from .comparison_intervals import draws_items, draws_seeds, gives_the_difference
 from .comparison_promises import BOUNDS, number_of, verdicts_follow
 from .exercise import Exercise, Lesson, Property, Wrong
-from .tools import expect, expect_number, letters
+from .tools import expect, expect_before, expect_number, letters
 
 # 1. An interval over seeds and items
 
@@ -281,14 +281,13 @@ def five_of_nine(order, rng):
 
 def in_order(order, rng):
     found = letters(order, '"C", "A"', last="I")
-    for first, then, advice in (
+    expect_before(found, (
         ("F", "C", "the margin and the budget (F) come before anything is run: later they could be chosen to fit."),
         ("C", "H", "the seeds (H) run at the rate that the search (C) has found."),
         ("H", "A", "test (A) is scored on the runs of H, so after them."),
         ("A", "D", "D resamples what A has scored."),
         ("F", "D", "the verdict (D) needs the margin (F)."),
-    ):
-        expect(then not in found or (first in found and found.index(first) < found.index(then)), advice)
+    ))  # fmt: skip
 
 
 ORDER = Exercise(

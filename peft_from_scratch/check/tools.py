@@ -32,6 +32,12 @@ def letters(order: object, like: str, last: str = "") -> list[str]:
     return found
 
 
+def expect_before(found: list[str], rules: Iterable[tuple[str, str, str]]) -> None:
+    """Fail with the advice of the first rule (first, then, advice) whose `then` has no `first` before it."""
+    for first, then, advice in rules:
+        expect(then not in found or (first in found and found.index(first) < found.index(then)), advice)
+
+
 def distance(got: object, want: Tensor) -> float:
     """max |got - want|, or inf where shapes differ or a value is not finite."""
     expect_tensor(got)

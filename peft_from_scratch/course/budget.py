@@ -89,14 +89,12 @@ def setup(lesson: str = "", seed: int = 0) -> Budget:
 
 def run_time(lesson: str, mode: str) -> str:
     """The measured minutes and memory of a lesson's runs in one sentence; "" where nobody measured them."""
-    from .saved import saved
+    from .saved import measured_runs
 
-    for name, modes in saved("notebooks").items():
-        if name[:2] == lesson and mode in modes:
-            found = modes[mode]
-            took, memory = f"{found['seconds'] / 60:.1f} minutes", f"at most {found['peak_mb'] / 1000:.1f} GB of memory"
-            return f"all runs of this lesson: {took}, {memory} (measured on {found['machine']}, nothing beside it)"
-    return ""
+    if not (found := measured_runs(lesson).get(mode)):
+        return ""
+    took, memory = f"{found['seconds'] / 60:.1f} minutes", f"at most {found['peak_mb'] / 1000:.1f} GB of memory"
+    return f"all runs of this lesson: {took}, {memory} (measured on {found['machine']}, nothing beside it)"
 
 
 def has_gpu() -> bool:

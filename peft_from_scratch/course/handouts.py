@@ -15,7 +15,7 @@ from ..quiz.load import find_quiz, load_quiz, quiz_names
 from .errors import CourseError
 from .files import folder, write
 from .lessons import notebook_path
-from .site import require
+from .site import lesson_arguments, require
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
@@ -23,11 +23,7 @@ LIMIT = 180  # seconds for one lesson, on a busy machine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the PDFs go")
-    parser.add_argument(
-        "--mode", choices=("ci", "cpu", "gpu"), default="cpu", help="how figures are made (default cpu)"
-    )
-    parser.add_argument("--lesson", action="append", metavar="NN", help="only this lesson (may be given again)")
+    lesson_arguments(parser, "PDFs")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from ..check.exercise import Lesson
-from .saved import saved
+from .saved import measured_runs
 
 
 def memory() -> tuple[int | None, int | None]:
@@ -33,7 +33,7 @@ def free_disk(folder: Path) -> int:
 
 def run_times(lesson: Lesson) -> dict[str, float]:
     """{mode: seconds} of the solved notebook, as it was measured; empty where nobody did."""
-    return {mode: each["seconds"] for mode, each in saved("notebooks").get(f"{lesson.id}_{lesson.slug}", {}).items()}
+    return {mode: each["seconds"] for mode, each in measured_runs(lesson.id).items()}
 
 
 def cores() -> int:

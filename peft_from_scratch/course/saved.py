@@ -6,6 +6,11 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
+def measured_runs(lesson: str) -> dict[str, dict]:
+    """What the solved runs of lesson "04" took: {mode: {seconds, slowest_cell, peak_mb, machine}}; {} if unmeasured."""
+    return next((modes for name, modes in saved("notebooks").items() if name[:2] == lesson), {})
+
+
 def saved(name: str) -> dict:
     """A saved run with its provenance: `saved("02_museum")`. FileNotFoundError says which there are."""
     places = [PACKAGE / "_results", PACKAGE.parent / "results" / "lessons"]  # installed, clone

@@ -17,7 +17,12 @@ NEEDED = {  # module: what pip calls it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pages go")
+    lesson_arguments(parser, "pages")
+
+
+def lesson_arguments(parser: argparse.ArgumentParser, made: str) -> None:
+    """What every command takes that executes lessons and writes `made` from them."""
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=f"where the {made} go")
     parser.add_argument(
         "--mode",
         choices=("ci", "cpu", "gpu"),

@@ -1,22 +1,17 @@
 """`course slides`: one deck a lesson in one file, with speaker notes and timings; press S for the speaker's view."""
 
 import argparse
-from pathlib import Path
 
 from ..files import folder, write
 from ..lessons import notebook_path
 from ..npm import REVEAL, members
-from ..site import require
+from ..site import lesson_arguments, require
 
 TOY = "Every number on these slides comes from a tiny random model and means nothing: for real ones use --mode cpu."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the decks go")
-    parser.add_argument(
-        "--mode", choices=("ci", "cpu", "gpu"), default="cpu", help="how figures are made (default cpu)"
-    )
-    parser.add_argument("--lesson", action="append", metavar="NN", help="only this lesson (may be given again)")
+    lesson_arguments(parser, "decks")
 
 
 def run(args: argparse.Namespace) -> int:
