@@ -171,14 +171,13 @@ def test_better_than_full_is_a_mean_over_tasks(tmp_path):
     assert told.verdict == "not held" and "sentiment -0.0" in told.figures and "low-4000 -0.0" in told.figures
 
 
-def test_seconds(tmp_path):
+def test_time_of_a_step(tmp_path):
     found = swept_evidence(tmp_path, full=0.8, LoRA=0.8)
-    for run in found.tables[0].runs:
-        run.seconds = (21 if run.method == "LoRA" else 30) + run.seed
-    assert swept.a_quarter_faster(found).verdict == "held"
-    for run in found.tables[0].runs:
-        run.seconds = 30 + run.seed
-    assert swept.a_quarter_faster(found).verdict == "not held"
+    with pytest.raises(Missing, match="timed"):
+        swept.a_quarter_faster(found)
+    for interval, verdict in (((0.7, 0.66, 0.75), "held"), ((0.8, 0.77, 0.9), "not held"), ((0.75, 0.7, 0.8), "not d")):
+        found.tables[0].times["LoRA"] = Interval(*interval)
+        assert swept.a_quarter_faster(found).verdict.startswith(verdict)
 
 
 # ---- runs of their own

@@ -20,6 +20,7 @@ from peft_from_scratch.compare.runs import Run
 from peft_from_scratch.compare.store import Store
 from peft_from_scratch.compare.sweep import Plan, sweep
 from peft_from_scratch.compare.tasks import TASKS
+from peft_from_scratch.compare.times import stepper
 from peft_from_scratch.course.budget import budget
 from peft_from_scratch.methods.selective.full import full
 from peft_from_scratch.train import TrainingDiverged
@@ -270,6 +271,24 @@ def test_costs_count_the_optimiser_that_is_used(tmp_path):
     assert plus["static"] == lora["static"] < full["static"] and plus["saved"] == lora["saved"]
     assert lora["memory"] == lora["static"] + lora["saved"] and lora["file"] < full["file"]
     assert lab.costs(CONTESTANTS["LoRA"]) == lora and len(lab.store.lines()) == 4, "counted once"
+
+
+def test_a_step_is_timed_beside_one_of_full(tmp_path):
+    lab = laboratory(tmp_path)
+    found = {name: lab.time(CONTESTANTS[name]) for name in ("full", "AdaLoRA", "GaLore", "FISH mask", "prefix")}
+    assert "encoder" in found["prefix"]["note"] and "ratio" not in found.pop("prefix")
+    for line in found.values():
+        assert 0 < line["low"] <= line["ratio"] <= line["high"] and line["rounds"] == 15 and line["provenance"]
+    assert lab.time(CONTESTANTS["full"]) == found["full"] and len(lab.store.lines()) == 5, "timed once"
+
+
+def test_what_is_timed_is_a_whole_step(tmp_path):
+    bench, stepped = laboratory(tmp_path).bench, []
+    seen = Contestant("seen", "x", full, 1e-3, fit=lambda *_: {"on_step": lambda *told: stepped.append(told)})
+    step = stepper(seen, bench)
+    step(), step()
+    (first, loss), (second, again) = stepped
+    assert (first, second) == (1, 2) and loss == pytest.approx(again, rel=0.2), "trained at a rate that is next to none"
 
 
 # ---- tasks

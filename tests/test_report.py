@@ -10,7 +10,7 @@ import synthetic_runs as made_up
 from figure_rules import violations
 
 from peft_from_scratch.compare import report
-from peft_from_scratch.compare.report import maps, others
+from peft_from_scratch.compare.report import figures, maps, others
 from peft_from_scratch.compare.report.figures import frontier
 from peft_from_scratch.compare.report.read import read_tables
 from peft_from_scratch.compare.report.rows import Row, cells, rows_of
@@ -75,11 +75,13 @@ def test_rows_from_the_best_to_the_failed(folder):
     assert scores == sorted(scores, reverse=True) and len(scores) == len(made_up.METHODS)
     bitfit = next(row for row in rows if row.method == "BitFit")
     assert bitfit.difference.interval.high < 0 and bitfit.rate == pytest.approx(3.16e-3, rel=0.01)
-    assert len(bitfit.seeds) == 3 and bitfit.seconds == 20
+    assert len(bitfit.seeds) == 3 and bitfit.time == pytest.approx((0.776, 0.756, 0.786))
     assert rows[-1].note == "cannot: no cache <here>" and rows[-1].score is None
     table = cells(rows, "accuracy")
     assert table[0][1] == "accuracy" and {len(line) for line in table} == {len(table[0])}
     assert table[-1][1] == "failed" and table[-1][-1] == "cannot: no cache <here>"
+    times = {line[0]: line[table[0].index("time / full")] for line in table}
+    assert times["LoRA"] == "0.77 [0.75, 0.78]" and times["Pfeiffer"] == times["prefix"] == ""
 
 
 def test_a_method_without_test_runs_says_how_far_it_is(tmp_path):
@@ -151,6 +153,14 @@ def test_the_sections_and_their_figures(folder):
     assert "0.0 commit abc" in parts["sentiment on cpu"].source
     (_, table), *_ = parts["few examples on cpu"].tables
     assert table[0] == ["method", "16", "256"] and len(table[1]) == 3
+
+
+def test_what_a_step_takes_is_told(folder):
+    text = (folder / "report.md").read_text()
+    assert "LoRA: 67.0 % of the FLOPs, 77.0 % of the time, 44.0 % of the bytes." in text
+    rows = [row for row in rows_of(sentiment(folder), DRAWS) if row.method == "Pfeiffer"]
+    fig, alt = figures.time_and_memory(rows)
+    assert violations(fig) == [] and "time, measured by turns" in alt and "LoRA:" not in alt
 
 
 def test_the_best_rates_are_told(folder):

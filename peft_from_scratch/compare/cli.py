@@ -1,6 +1,7 @@
 """`python -m peft_from_scratch compare`: make the runs of a table, or (`report`, `claims`) read what was made."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,11 +81,18 @@ def run_task(task: Task, contestants: list[Contestant], args: argparse.Namespace
     lab.labels()
     for baseline in bench.baselines():
         make_baseline(lab, baseline)
-    for contestant in contestants:  # takes seconds; before the sweep, so that a report of what is there so far is whole
-        with lab.store.claim(lab.setting, contestant.name, "costs") as mine:
-            if mine:
-                lab.costs(contestant)
+    once(lab, "costs", lab.costs, contestants)  # before the sweep, so that a report of what is there so far is whole
     sweep(lab, plans)
+    if not task.drawn:  # the sizes of low-* have the steps of sentiment
+        once(lab, "time", lab.time, contestants)
+
+
+def once(lab: Laboratory, what: str, measure: Callable[[Contestant], dict], contestants: list[Contestant]) -> None:
+    """Measure what each contestant is measured for once, but for those that another process is at."""
+    for contestant in contestants:
+        with lab.store.claim(lab.setting, contestant.name, what) as mine:
+            if mine:
+                measure(contestant)
 
 
 def make_baseline(lab: Laboratory, baseline: Baseline) -> None:

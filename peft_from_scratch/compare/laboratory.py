@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from math import isfinite
 
@@ -9,11 +10,13 @@ import torch
 
 from ..train import TrainingDiverged, fit
 from .bench import Baseline, Bench, Score
-from .contestants import Contestant
+from .contestants import CONTESTANTS, Contestant
 from .costs import exact_costs
 from .provenance import provenance
 from .runs import NAMES, Run
+from .statistics import REFERENCE
 from .store import Store
+from .times import step_ratio
 
 REFUSALS = (ValueError, TypeError, NotImplementedError)  # how methods say that a model is not for them
 
@@ -58,14 +61,22 @@ class Laboratory:
 
     def costs(self, contestant: Contestant) -> dict:
         """What one training step costs, exactly: a batch of full length, attention written out in full."""
+        return self._once("cost", contestant, lambda: exact_costs(contestant, self.bench))
+
+    def time(self, contestant: Contestant) -> dict:
+        """How long one training step takes beside one of full fine-tuning."""
+        return self._once("time", contestant, lambda: step_ratio(contestant, CONTESTANTS[REFERENCE], self.bench))
+
+    def _once(self, kind: str, contestant: Contestant, measure: Callable[[], dict]) -> dict:
+        """The line of what is measured once for a contestant; where that fails, it has a note instead of figures."""
+        mark = {"kind": kind, "method": contestant.name, "setting": self.setting}
         for line in self.store.lines():
-            if line.get("kind") == "cost" and (line["method"], line["setting"]) == (contestant.name, self.setting):
+            if mark.items() <= line.items():
                 return line
-        line = {"kind": "cost", "task": self.bench.task.name, "method": contestant.name, "setting": self.setting}
-        line |= {"note": "", "provenance": self.made_with}
+        line = mark | {"task": self.bench.task.name, "note": "", "provenance": self.made_with}
         try:
-            line |= exact_costs(contestant, self.bench)
-        except Exception as error:  # the row stays, without its costs
+            line |= measure()
+        except Exception as error:  # the row stays, without these figures
             line["note"] = first_line(error)
         self.store.add(line)
         return line

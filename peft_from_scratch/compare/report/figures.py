@@ -94,26 +94,28 @@ def frontier(rows: Sequence[Row], price: dict[str, float], up: bool) -> list[Row
     return best
 
 
-TIMES = {"flops": ("compute", "s", ORANGE), "seconds": ("seconds", "o", BLUE), "memory": ("bytes", "^", GREEN)}
+TIMES = {"flops": ("FLOPs", "s", ORANGE), "time": ("time", "o", BLUE), "memory": ("bytes", "^", GREEN)}
 
 
 def time_and_memory(rows: Sequence[Row]) -> tuple[Figure, str]:
-    """A line a method: counted FLOPs, measured seconds and counted bytes, relative to full fine-tuning."""
+    """A line a method: what a step computes, takes and holds, relative to full fine-tuning; quartiles of the time."""
     rows = sorted((r for r in rows if r.trained and r.share is not None), key=lambda r: r.costs["flops"])
-    whole, full = reference_costs(rows), [r.seconds for r in rows if r.method == REFERENCE]
+    whole = reference_costs(rows)
     relative = {r.method: {k: r.costs[k] / whole[k] for k in ("flops", "memory")} for r in rows}
-    for row in rows:
-        relative[row.method]["seconds"] = row.seconds / full[0] if full and full[0] else float("nan")
+    relative = {r.method: relative[r.method] | ({"time": r.time.mean} if r.time else {}) for r in rows}
     fig, (ax,) = figure(8, 0.9 + 0.24 * len(rows))
-    for key, (words, marker, colour) in TIMES.items():
-        xs = [relative[row.method][key] for row in rows]
-        ax.plot(xs, range(len(rows)), marker, color=colour, ms=6, alpha=0.85, label=words)
     for y, row in enumerate(rows):
         ax.plot([min(relative[row.method].values()), max(relative[row.method].values())], [y, y], color=FAINT, lw=1)
+        if row.time:
+            ax.plot([row.time.low, row.time.high], [y, y], color=BLUE, lw=3, alpha=0.6)
+    for key, (words, marker, colour) in TIMES.items():
+        there = {y: relative[r.method][key] for y, r in enumerate(rows) if key in relative[r.method]}
+        if there:
+            ax.plot(there.values(), there.keys(), marker, color=colour, ms=6, alpha=0.85, label=words)
     ax.axvline(2 / 3, color=GREY, lw=0.8, ls=":")
     ax.annotate("2/3", (2 / 3, -0.9), (3, 0), textcoords="offset points", fontsize=8, color=GREY)
     ax.set(yticks=range(len(rows)), yticklabels=[row.method for row in rows], ylim=(len(rows) - 0.4, -1.2))
-    ax.set_xlabel("relative to full fine-tuning")
+    ax.set_xlabel("of a training step, relative to full fine-tuning")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     ax.set_xlim(left=0)
     fig.legend(fontsize=9, frameon=False, labelcolor=GREY, loc="outside upper center", ncols=3)
@@ -121,12 +123,13 @@ def time_and_memory(rows: Sequence[Row]) -> tuple[Figure, str]:
 
 
 def time_sentence(relative: dict[str, dict[str, float]]) -> str:
-    if "LoRA" not in relative:
-        return "For each method, its FLOPs, seconds and bytes of a training step, relative to full fine-tuning."
-    found = {key: percent(value) for key, value in relative["LoRA"].items() if value == value}
-    return (
-        "For each method, its FLOPs and bytes of a training step (counted) and the seconds of its runs (median over "
-        f"seeds, on a machine that may do other work), relative to full fine-tuning. LoRA: {found['flops']} of the "
-        f"compute, {found.get('seconds', 'unknown')} of the time, {found['memory']} of the bytes. The dotted line is "
-        "2/3, below which a small change spread over the whole depth cannot come."
+    told = (
+        "For each method, what a training step computes (FLOPs), takes (time, measured by turns with full fine-tuning; "
+        "the bar is its quartiles) and holds (bytes), relative to full fine-tuning. The dotted line is 2/3 of the "
+        "FLOPs, below which a small change spread over the whole depth cannot come."
     )
+    if "LoRA" not in relative:
+        return told
+    found = {key: percent(value) for key, value in relative["LoRA"].items()}
+    timed = f"{found['time']} of the time, " if "time" in found else ""
+    return f"{told} LoRA: {found['flops']} of the FLOPs, {timed}{found['memory']} of the bytes."

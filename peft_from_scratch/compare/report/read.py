@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ...measure.intervals import Labels
+from ...measure.intervals import Interval, Labels
 from ..runs import NAMES, Run
 from ..store import parsed
 from ..tasks import TASKS
@@ -23,6 +23,7 @@ class Table:
     setting: str
     runs: list[Run] = field(default_factory=list)
     costs: dict[str, dict] = field(default_factory=dict)  # method -> its line of costs
+    times: dict[str, Interval] = field(default_factory=dict)  # method -> seconds of a step over those of full
     classes: str = ""  # of the test items, a digit each
 
     @property
@@ -74,6 +75,8 @@ def add_line(table: Table, line: dict) -> None:
         table.runs.append(Run(**{k: line[k] for k in NAMES}))
     if line.get("kind") == "cost":
         table.costs[line["method"]] = line
+    if line.get("kind") == "time" and "ratio" in line:
+        table.times[line["method"]] = Interval(line["ratio"], line["low"], line["high"])
     if line.get("kind") == "task":
         table.classes = line["labels"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import mean, median
+from statistics import mean
 
 from ...measure.intervals import Interval, as_scores, bootstrap
 from ...plots import percent
@@ -25,7 +25,7 @@ class Row:
     difference: Difference | None = None
     log_loss: float | None = None
     rate: float | None = None
-    seconds: float | None = None
+    time: Interval | None = None  # seconds of a step over those of full
     costs: dict = field(default_factory=dict)
 
     @property
@@ -54,7 +54,7 @@ def trained_row(table: Table, runs: list[Run], against: dict[str, Difference], d
     row = Row(runs[0].method, runs[0].family, runs[0].note, score, [run.metrics[table.metric] for run in runs])
     row.log_loss = mean(run.metrics["log_loss"] for run in runs)
     row.difference, row.costs = against.get(row.method), table.costs.get(row.method, {})
-    row.rate, row.seconds = runs[0].lr, median(run.seconds for run in runs)
+    row.rate, row.time = runs[0].lr, table.times.get(row.method)
     return row
 
 
@@ -87,7 +87,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "GFLOP a step": lambda r: f"{r.costs['flops'] / 1e9:.1f}" if r.share is not None else "",
     "MiB": lambda r: f"{r.costs['memory'] / MIB:.0f}" if r.share is not None else "",
     "file, MiB": lambda r: f"{r.costs['file'] / MIB:.2f}" if r.share is not None else "",
-    "seconds": lambda r: f"{r.seconds:.0f}" if r.trained else "",
+    "time / full": lambda r: f"{r.time.mean:.2f} [{r.time.low:.2f}, {r.time.high:.2f}]" if r.time else "",
     "settings": lambda r: r.note or r.costs.get("note", ""),
 }
 
