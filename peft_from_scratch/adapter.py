@@ -4,7 +4,8 @@ What an adapter owns (its parameters and buffers outside `base`) is its state; w
 """
 
 import copy
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor, nn
 
@@ -145,6 +146,11 @@ def sites(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     for key, child in plain(model)._modules.items():
         if child is not None:
             yield from sites(child, f"{name}.{key}" if name else key)
+
+
+def outside(names: Iterable[str], pattern: str | None) -> list[str]:
+    """Those of `names` that are not what `pattern` names, nor within it (a head of several layers); None: all."""
+    return [n for n in names if not pattern or not re.fullmatch(rf"({pattern})(\..*)?", n)]
 
 
 def plain(module: nn.Module | None) -> nn.Module | None:

@@ -2,39 +2,30 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from ..assets import AssetError, suggestion
-from ..course.budget import budget
+from ..assets import AssetError
+from .asked import BUDGETS, chosen_methods, chosen_task, task_names
 from .bench import Baseline
-from .contestants import CONTESTANTS, Contestant
+from .contestants import Contestant
 from .laboratory import Laboratory
 from .provenance import device_slug
 from .rates import known_rates
 from .store import Store
 from .sweep import Plan, sweep
-from .tasks import CLASSES, TASKS, Task
+from .tasks import TASKS, Task
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results" / "compare"
-BUDGETS = {  # seeds, passes over the data, whether rates are searched
-    "small": (2, 1, False),
-    "standard": (5, 1, True),
-    "full": (5, 3, True),
-}
-SMALL = (  # what `make compare` runs: every family, in under 25 minutes on two cores
-    "full", "head only", "BitFit", "LN-tuning", "SHiRA", "LoRA", "LoRA all-linear", "DoRA", "AdaLoRA", "VeRA", "OFT",
-    "(IA)³", "LoReFT", "Pfeiffer", "prompt",
-)  # fmt: skip
-FEW = ("full", "head only", "BitFit", "LoRA", "(IA)³", "Pfeiffer")  # the low-data tables
-TEXT = ("full", "LN-tuning", "LoRA", "LoRA all-linear", "DoRA", "(IA)³", "Pfeiffer", "OFT", "prefix", "prompt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("action", nargs="?", default="sweep", choices=("sweep", "report", "claims"), help="default: sweep")
     add("--task", default="sentiment", help=f"{', '.join(TASKS)}; low for all of low-*; several with commas")
-    add("--model", help="another base than the task's own: minilm, smollm2, a folder, organisation/name")
+    add(
+        "--model",
+        help="another base than the task's (on a GPU a larger one): minilm, smollm2, a folder, organisation/name",
+    )
     add("--methods", default="", help="all, or names with commas; default: the budget's")
     add("--seeds", type=int, help="runs of each method at its best rate")
     add("--budget", default="standard", choices=BUDGETS, help="small: two seeds at known rates, no search")
@@ -108,34 +99,3 @@ def rates_for(task: Task, folder: Path, device: str, lab: Laboratory) -> dict[st
         print(f"no rates of {task.name} on {device} in {folder}: each method runs at its first guess, not searched")
         return {}
     return known_rates(Laboratory(lab.bench, Store(folder, device, task.name), device).runs())
-
-
-def task_names(given: str) -> list[str]:
-    """Names with commas; `low` stands for all of low-*. ValueError for an unknown one."""
-    names = []
-    for name in given.split(","):
-        names += [known for known in TASKS if known.startswith("low-")] if name == "low" else [name]
-    for name in names:
-        if name not in TASKS:
-            raise ValueError(f"there is no task called {name!r}{suggestion(name, TASKS)}")
-    return names
-
-
-def chosen_task(name: str, args: argparse.Namespace) -> Task:
-    task = TASKS[name].on(budget())
-    epochs = task.epochs * BUDGETS[args.budget][1]
-    return replace(task, epochs=epochs, model=args.model or task.model)
-
-
-def chosen_methods(task: Task, args: argparse.Namespace) -> list[Contestant]:
-    """Those asked for; else the budget's for this kind of task. ValueError for an unknown name."""
-    if args.methods == "all":
-        return list(CONTESTANTS.values())
-    asked = [name.strip() for name in args.methods.split(",") if name.strip()]
-    usual = FEW if task.drawn else TEXT if task.kind != CLASSES else SMALL
-    everything = args.budget != "small" and task.kind == CLASSES and not task.drawn
-    names = asked or (CONTESTANTS if everything else usual)
-    for name in names:
-        if name not in CONTESTANTS:
-            raise ValueError(f"there is no method called {name!r}{suggestion(name, CONTESTANTS)}")
-    return [CONTESTANTS[name] for name in names]

@@ -89,6 +89,6 @@ def library_file(folder: Path, name: str) -> dict | None:
 
 
 def of_provenance(tables: Sequence[Table]) -> Section:
-    head = ["", "value", "runs"]
+    head = ["made with", "value", "runs"]
     body = [[key, value, str(n)] for key, counts in made_with(tables).items() for value, n in counts.items()]
     return Section("provenance", tables=[("What every run was made with", [head, *body])])

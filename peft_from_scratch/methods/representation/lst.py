@@ -105,9 +105,10 @@ def narrow_body(base: nn.Module, reduction: int) -> tuple[nn.Module, int]:
     for key in WIDTHS:
         if getattr(config, key, None):
             setattr(config, key, max(1, getattr(config, key) // reduction))
-    config.vocab_size, config.pad_token_id = 1, None  # its own embeddings are never used
+    config.vocab_size = (config.pad_token_id or 0) + 1  # RoBERTa counts its positions from the padding token's number
     side = type(base)(config).to(new_weight(like(base)))
-    side.get_input_embeddings().requires_grad_(False)
+    table = side.get_input_embeddings()  # never used: one row is left
+    table.weight = nn.Parameter(table.weight[:1].detach().clone(), requires_grad=False)
     if getattr(side, "pooler", None) is not None:  # the base's is used, on the ladder's output
         side.pooler = None
     return side, config.hidden_size

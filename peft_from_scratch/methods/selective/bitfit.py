@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from ...adapt import inject
-from ...adapter import Adapter, Replaced, sites
+from ...adapter import Adapter, Replaced, outside, sites
 
 
 class BitFit(Adapter):
@@ -40,7 +40,7 @@ class BitFit(Adapter):
 def bitfit(model: nn.Module, head: str | None = None) -> nn.Module:
     """Train every bias of `model`, and in full the modules that the pattern `head` names (a new classifier, say)."""
     biased = [name for name, m in sites(model) if isinstance(getattr(m, "bias", None), nn.Parameter)]
-    chosen = tuple(re.escape(name) for name in biased if not (head and re.fullmatch(head, name)))
+    chosen = tuple(map(re.escape, outside(biased, head)))
     if not chosen:
         raise ValueError("this model has no biases, so BitFit has nothing to train in it (a Llama has none)")
     return inject(model, {chosen: BitFit} | ({head: Replaced} if head else {}))

@@ -14,13 +14,13 @@ import re
 from torch import nn
 
 from ...adapt import inject
-from ...adapter import Replaced, plain, sites
+from ...adapter import Replaced, outside, plain, sites
 
 
 def ln_tuning(model: nn.Module, norms: str = ".*", head: str | None = None) -> nn.Module:
     """Train every norm whose name matches the pattern `norms`, and in full the modules that `head` names."""
     found = [site for site, m in sites(model) if is_norm(plain(m)) and re.fullmatch(norms, site)]
-    chosen = tuple(re.escape(site) for site in found if not (head and re.fullmatch(head, site)))
+    chosen = tuple(map(re.escape, outside(found, head)))
     if not chosen:
         raise ValueError(f"this model has no norm with a gain to train whose name matches {norms!r}")
     return inject(model, {chosen: Replaced} | ({head: Replaced} if head else {}))
