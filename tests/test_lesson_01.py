@@ -139,7 +139,7 @@ OTHER_RIGHT_ANSWERS = {
     "sorted out at the end": (
         "cost.saved",
         "def saved_bytes(model, batch):\n    kept = []\n"
-        "    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):\n"
+        "    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t.detach(), lambda t: t):\n"
         "        loss = model(**batch).loss\n"
         "    sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}\n"
         "    for t in [*model.parameters(), *model.buffers()]:\n"

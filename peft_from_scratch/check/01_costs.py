@@ -181,7 +181,7 @@ SAVED_LINES = {
 def saved_with(before="", **lines):
     part = {key: value.replace("\n", "\n        ") for key, value in {**SAVED_LINES, **lines}.items()}
     return (f"def saved_bytes(model, batch):\n    {before}{part['there']}\n    found = {{}}\n\n"
-            f"    def keep(tensor):\n        {part['keep']}\n        return tensor\n\n"
+            f"    def keep(tensor):\n        {part['keep']}\n        return tensor.detach()\n\n"
             "    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):\n"
             f"        {part['run']}\n    {part['end']}")  # fmt: skip
 
@@ -197,7 +197,7 @@ SAVED = Exercise(
                 Property("leaves the model as it was", leaves_the_model, core=True)),
     hints=("Query, key and value all keep the same input. Is it three times in memory?",
            "Σ bytes of the distinct storages that were saved and are no parameter's and no buffer's",
-           "in keep: storage = tensor.untyped_storage(); found[storage.data_ptr()] = ...; return tensor"),
+           "in keep: storage = tensor.untyped_storage(); found[storage.data_ptr()] = ..."),
     remark="A view keeps its whole storage alive, so the storage is what counts, by its address.",
     wrong=(Wrong("each tensor", saved_with(keep=EACH.format("len(found)")), "more than once"),
            Wrong("views by their own size", saved_with(keep=EACH.format("tensor.data_ptr()")), "view"),

@@ -61,7 +61,7 @@ def hosts(rng: torch.Generator) -> list[tuple[nn.Module, dict]]:
 def kept(model: nn.Module, batch: dict) -> list[Tensor]:
     """All that is saved by a forward pass, kept alive."""
     found: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: found.append(t) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: found.append(t) or t.detach(), lambda t: t):
         model(**batch)
     return found
 

@@ -125,7 +125,7 @@ def keeps_only_the_bytes(make, rng):
     x = draw(rng, 1, D_IN).requires_grad_(True)
     resident = {t.untyped_storage().data_ptr() for _, t in tensors_in(layer)} | {x.untyped_storage().data_ptr()}
     kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t.detach(), lambda t: t):
         y = run(layer, x, shapes=FIT)
     hidden = [t for node in nodes(y.grad_fn) for t in attributes(node)]
     for t in kept + hidden:
@@ -133,7 +133,7 @@ def keeps_only_the_bytes(make, rng):
             raise AssertionError(KEPT.format(bits=8 * t.element_size(), size=t.nbytes))
     with_x = draw(rng, 4096, D_IN).requires_grad_(True)
     kept.clear()
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t), t)[1], lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t.detach(), lambda t: t):
         y = run(layer, with_x, shapes=FIT)
     expect(not any(t.shape == with_x.shape for t in kept + [t for n in nodes(y.grad_fn) for t in attributes(n)]),
            "x is kept for the backward pass, and nothing there needs it: only the gradient of W would, and W has none. "

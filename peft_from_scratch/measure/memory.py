@@ -63,7 +63,7 @@ def saving(model: nn.Module) -> Iterator[dict[tuple[torch.device, int], int]]:
 
     def keep(tensor: Tensor) -> Tensor:
         saved.update((storage, size) for storage, size in _storages([tensor]).items() if storage not in resident)
-        return tensor
+        return tensor.detach()  # the tensor itself may hold the graph that holds it: never freed
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         yield saved
