@@ -79,14 +79,21 @@ def of_few_examples(tables: Sequence[Table], draws: int) -> Section:
     if any(row.trained for rows in sized.values() for row in rows):
         figure = maps.data_efficiency(sized, tables[0].name)
         section.figures.append((f"{tables[0].device}-few-examples", *figure))
-    head = ["method", *(f"{n:,}" for n in sized)]
-    body = [[m, *(score_of(m, rows) for rows in sized.values())] for m in methods]
-    section.tables.append((f"{tables[0].name} on test by the number of training examples", [head, *body]))
+    head, name = ["method", *(f"{n:,}" for n in sized)], tables[0].name
+    scores = [[m, *(told(m, rows, "score") for rows in sized.values())] for m in methods]
+    section.tables.append((f"{name} on test by the number of training examples", [head, *scores]))
+    behind = [[m, *(told(m, rows, "difference") for rows in sized.values())] for m in methods]
+    if behind := [line for line in behind if any(line[1:])]:
+        section.tables.append((f"{name}, minus {REFERENCE}: paired by seed and by test item", [head, *behind]))
     return section
 
 
-def score_of(method: str, rows: Sequence[Row]) -> str:
-    return next((interval(row.score) for row in rows if row.method == method), "")
+def told(method: str, rows: Sequence[Row], what: str) -> str:
+    """A method's score, or its difference to full; "" where it has none."""
+    row = next((row for row in rows if row.method == method), None)
+    if row is None or getattr(row, what) is None:
+        return ""
+    return interval(row.score) if what == "score" else interval(row.difference.interval, "+")
 
 
 def before(table: Table) -> float | None:
