@@ -12,6 +12,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from peft_from_scratch.compare.report.read import read_tables
+from peft_from_scratch.compare.report.sections import verdict
 from peft_from_scratch.methods.table import pages
 
 ROOT = Path(__file__).parent.parent
@@ -105,6 +107,19 @@ def test_the_readme_tells_what_the_results_say():
     """Its figure is the demo's, with the demo's sentence."""
     told = (ROOT / "results" / "demo.txt").read_text().strip().splitlines()[-1]
     assert f"![{told}](results/demo.png)" in README
+
+
+def test_the_readme_tells_what_was_measured():
+    """The report's figure with its sentence, and its verdict, which is what the committed runs say now."""
+    folder = ROOT / "results" / "compare"
+    report = (folder / "report.md").read_text()
+    figure = re.search(r"!\[(.+?)\]\(report/(cpu-sentiment-costs.png)\)", report)
+    assert f"![{figure[1]}](results/compare/report/{figure[2]})" in README
+    table = next(table for table in read_tables(folder) if table.task == "sentiment")
+    assert f"\n{verdict(table)}\n" in report, "make the report again: compare report --results results/compare"
+    assert verdict(table).removeprefix("Of ") in " ".join(README.split())
+    for table in read_tables(folder):
+        assert f"From {len(table.runs)} runs of {table.setting}; " in report
 
 
 def test_the_readme_code_runs_and_prints_what_it_says(asset, tmp_path, monkeypatch, capsys):
