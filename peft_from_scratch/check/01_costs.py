@@ -30,7 +30,7 @@ from .costs_runs import (
     without_residents,
 )
 from .exercise import Exercise, Lesson, Property, Wrong
-from .tools import expect, letters
+from .tools import expect, expect_before, letters
 
 # 1. What is always there
 
@@ -89,14 +89,12 @@ def five_of_eight(order, rng):
 
 def in_order(order, rng):
     found = letters(order, '"A", "B"', last="H")
-    for first, then, advice in (
+    expect_before(found, (
         ("C", "E", "the loss (E) is the last thing that the forward pass (C) computes."),
         ("E", "G", "the way back (G) starts at the loss (E)."),
         ("G", "A", "Adam (A) needs the gradients that the way back (G) makes."),
         ("A", "D", "drop the gradients (D) only after Adam (A) has used them."),
-    ):
-        both = first in found and then in found
-        expect(not both or found.index(first) < found.index(then), advice)
+    ))  # fmt: skip
 
 
 ORDER = Exercise(

@@ -5,7 +5,7 @@ from torch import nn
 from .choose_host import ABOVE, HEAD, STACK, Host, L, chosen_by, inside, is_chosen, names_of, vectors
 from .choose_price import caches_what_the_head_sees, is_valid, keeps_no_graph, stays_below, trains_at_least
 from .exercise import Exercise, Lesson, Property, Wrong
-from .tools import agrees, expect, letters
+from .tools import agrees, expect, expect_before, letters
 
 # 1. What lies in a module
 
@@ -394,13 +394,12 @@ def five_of_eight(order, rng):
 
 def in_order(order, rng):
     found = letters(order, '"A"', last="H")
-    why = {("D", "B"): "eval mode first, then the features.",
-           ("B", "C"): "the features before what is trained on them.",
-           ("F", "C"): "the optimiser is made once, before the epochs.",
-           ("C", "H"): "the epochs, and inside them the step."}  # fmt: skip
-    for (first, second), advice in why.items():
-        if first in found and second in found:
-            expect(found.index(first) < found.index(second), f"{first} comes before {second}: {advice}")
+    expect_before(found, (
+        ("D", "B", "D comes before B: eval mode first, then the features."),
+        ("B", "C", "B comes before C: the features before what is trained on them."),
+        ("F", "C", "F comes before C: the optimiser is made once, before the epochs."),
+        ("C", "H", "C comes before H: the epochs, and inside them the step."),
+    ))  # fmt: skip
     expect(found[-1:] == ["H"], "H is the last: it is what each round does.")
 
 

@@ -4,7 +4,7 @@ import torch
 
 from .exercise import Exercise, Property, Wrong
 from .mechanism_host import cell, same, snapshot, some, training, wrapped
-from .tools import close, distance, draw, expect, letters
+from .tools import close, distance, draw, expect, expect_before, letters
 
 # 4. Save
 
@@ -279,9 +279,7 @@ def seven_of_nine(order, rng):
 
 def in_this_order(order, rng):
     found = letters(order, '"A"')
-    for (first, then), reason in BEFORE.items():
-        late = first not in found or then not in found or found.index(first) > found.index(then)
-        expect(not late, reason)
+    expect_before(found, ((first, then, reason) for (first, then), reason in BEFORE.items()))
 
 
 RELOAD = Exercise(
