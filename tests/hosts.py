@@ -8,6 +8,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    RobertaConfig,
+    RobertaForSequenceClassification,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -19,6 +21,15 @@ def bert():
         max_position_embeddings=32,
     )  # fmt: skip
     return BertForSequenceClassification(config)
+
+
+def roberta():
+    """A head of two layers, and positions that are counted from behind the padding token's number."""
+    config = RobertaConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40, vocab_size=61,
+        max_position_embeddings=34, pad_token_id=1,
+    )  # fmt: skip
+    return RobertaForSequenceClassification(config)
 
 
 def gpt2():
@@ -42,7 +53,7 @@ def t5():
     return T5ForConditionalGeneration(config)
 
 
-HOSTS = {"bert": bert, "gpt2": gpt2, "llama": llama, "t5": t5}
+HOSTS = {"bert": bert, "roberta": roberta, "gpt2": gpt2, "llama": llama, "t5": t5}
 
 
 def host(name, seed=0):
@@ -52,10 +63,11 @@ def host(name, seed=0):
 
 def batch(name, rows=3, length=7, seed=1):
     g = torch.Generator().manual_seed(seed)
-    ids = torch.randint(1, 61, (rows, length), generator=g)
-    labels = torch.randint(0, 2, (rows,), generator=g) if name == "bert" else ids
+    encoder = name in ("bert", "roberta")
+    ids = torch.randint(2 if name == "roberta" else 1, 61, (rows, length), generator=g)  # no padding token
+    labels = torch.randint(0, 2, (rows,), generator=g) if encoder else ids
     mask = torch.ones_like(ids)
-    mask[0, -2:] = 0 if name == "bert" else 1
+    mask[0, -2:] = 0 if encoder else 1
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 

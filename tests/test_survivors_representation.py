@@ -110,6 +110,37 @@ def test_a_ladder_of_full_width_and_one_whose_smallest_part_is_one():
         narrow_body(base, 3)
 
 
+@pytest.mark.parametrize("pad", [None, 0, 1, 60])
+def test_a_side_network_beside_roberta_has_one_row_and_the_positions_of_its_host(pad):
+    """RoBERTa's positions begin behind its padding token's number, also where it reads hidden states."""
+    plain = host("roberta") if pad else host("llama")
+    body = getattr(plain, plain.base_model_prefix)
+    body.config.pad_token_id = pad
+    if pad == 60:  # a number behind all positions: only a side network that keeps it can know
+        body.config.max_position_embeddings = 80
+    side, _ = narrow_body(body, 1 if not pad else 3)
+    table = side.get_input_embeddings().weight
+    assert len(table) == 1 and not table.requires_grad
+    if pad:
+        assert side.embeddings.padding_idx == pad
+
+
+def test_a_ladder_and_a_shadow_beside_roberta_start_as_it_and_train():
+    given = batch("roberta")
+    for targets in (
+        lambda plain: {"roberta": lambda body: LST(body, 3)},
+        lambda plain: shadow.shadow(plain, r"roberta\.encoder\.layer\.\d+", 1),
+    ):
+        plain = host("roberta")
+        expected = plain(**given).logits
+        model = inject(plain, targets(plain))
+        assert torch.allclose(model(**given).logits, expected, atol=1e-6)
+        stir(trained(model).values())
+        out = model(**given)
+        assert not torch.allclose(out.logits, expected, atol=1e-3)
+        out.loss.backward()
+
+
 def test_a_ladder_in_half_precision_trains_in_full():
     plain = host("llama").bfloat16()
     model = inject(plain, {"model": lambda body: LST(body, 2)})

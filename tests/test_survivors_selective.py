@@ -8,11 +8,13 @@ import torch
 from hosts import host, stir
 from torch import nn
 
-from peft_from_scratch import adapters, inject
+from peft_from_scratch import adapters, inject, trained
+from peft_from_scratch.adapter import outside
 from peft_from_scratch.methods.selective import osf
 from peft_from_scratch.methods.selective.beft import BEFT
-from peft_from_scratch.methods.selective.bitfit import BitFit
+from peft_from_scratch.methods.selective.bitfit import BitFit, bitfit
 from peft_from_scratch.methods.selective.diff_pruning import DiffPruning, penalty
+from peft_from_scratch.methods.selective.ln_tuning import ln_tuning
 from peft_from_scratch.methods.selective.lt_sft import distance, lottery_ticket
 from peft_from_scratch.methods.selective.osf import OSF
 from peft_from_scratch.methods.selective.shira import SHiRA
@@ -42,6 +44,19 @@ def test_the_longest_list_is_the_stack_wherever_it_stands():
 def test_bitfit_needs_a_bias():
     with pytest.raises(ValueError, match="no bias"):
         BitFit(nn.Linear(3, 2, bias=False))
+
+
+@pytest.mark.parametrize("method", [bitfit, ln_tuning])
+def test_a_head_of_several_layers_is_trained_whole(method):
+    """RoBERTa's classifier holds two linear layers: their biases are the head's, and a norm in it would be."""
+    plain = host("roberta")
+    plain.classifier.norm = nn.LayerNorm(24)
+    model = method(plain, head="classifier")
+    head = [name for name in trained(model) if name.startswith("classifier")]
+    assert len(head) == 6 and all(name.startswith("classifier.trained.") for name in head)
+    assert any("LayerNorm" in name for name in trained(model))
+    assert outside(["score", "score.a", "scores", "a.score"], "score") == ["scores", "a.score"]
+    assert outside(["a", "b.c"], None) == ["a", "b.c"] and outside(["a", "b.c", "c"], "a|b") == ["c"]
 
 
 def test_an_eval_gate_is_where_half_of_the_training_gates_are_above():

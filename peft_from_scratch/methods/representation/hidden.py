@@ -39,3 +39,12 @@ def width_of(module: nn.Module, width: int | None) -> int:
 def like(module: nn.Module) -> nn.Module:
     """A module in `module` with a `weight`, whose device and dtype new weights are to follow."""
     return next(m for m in module.modules() if isinstance(getattr(m, "weight", None), Tensor))
+
+
+def without_words(kind: type[nn.Module], config: Any) -> nn.Module:
+    """A new body that reads `inputs_embeds` alone: of its embeddings, which are never used, one frozen row is left."""
+    config.vocab_size = (config.pad_token_id or 0) + 1  # RoBERTa counts its positions from the padding token's number
+    body = kind(config)
+    table = body.get_input_embeddings()
+    table.weight = nn.Parameter(table.weight[:1].detach().clone(), requires_grad=False)
+    return body

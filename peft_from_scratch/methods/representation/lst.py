@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ...adapter import Adapter
 from ...layers import new_weight
-from .hidden import hidden, like, with_hidden
+from .hidden import hidden, like, with_hidden, without_words
 
 WIDTHS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "n_inner")
 REFUSED = ("past_key_values", "inputs_embeds", "input_ids", "token_type_ids", "use_cache", "output_hidden_states")
@@ -105,10 +105,7 @@ def narrow_body(base: nn.Module, reduction: int) -> tuple[nn.Module, int]:
     for key in WIDTHS:
         if getattr(config, key, None):
             setattr(config, key, max(1, getattr(config, key) // reduction))
-    config.vocab_size = (config.pad_token_id or 0) + 1  # RoBERTa counts its positions from the padding token's number
-    side = type(base)(config).to(new_weight(like(base)))
-    table = side.get_input_embeddings()  # never used: one row is left
-    table.weight = nn.Parameter(table.weight[:1].detach().clone(), requires_grad=False)
+    side = without_words(type(base), config).to(new_weight(like(base)))
     if getattr(side, "pooler", None) is not None:  # the base's is used, on the ladder's output
         side.pooler = None
     return side, config.hidden_size

@@ -26,7 +26,7 @@ from ...adapt import adapters
 from ...adapter import Adapter
 from ...layers import new_weight
 from ...targets import Targets
-from .hidden import hidden, like
+from .hidden import hidden, like, without_words
 
 
 class State:
@@ -56,11 +56,10 @@ class ShadowBody(Adapter):
         if layers < 1:
             raise ValueError(f"the shadow body needs at least one block, not {layers}")
         config = copy.deepcopy(base.config)
-        config.num_hidden_layers, config.vocab_size, config.pad_token_id = layers, 1, None
+        config.num_hidden_layers = layers
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:layers]
-        self.side, self.state = type(base)(config).to(new_weight(like(base))), state
-        self.side.get_input_embeddings().requires_grad_(False)  # never used: it reads the base's
+        self.side, self.state = without_words(type(base), config).to(new_weight(like(base))), state
 
     def forward(self, input_ids: Tensor | None = None, **kwargs: Any) -> Any:
         if kwargs.get("past_key_values") is not None:
