@@ -80,6 +80,7 @@ def run_task(task: Task, contestants: list[Contestant], args: argparse.Namespace
 
 def once(lab: Laboratory, what: str, measure: Callable[[Contestant], dict], contestants: list[Contestant]) -> None:
     """Measure what each contestant is measured for once, but for those that another process is at."""
+    print(f"{what} of a step of each method, where it is not known yet", flush=True)
     for contestant in contestants:
         with lab.store.claim(lab.setting, contestant.name, what) as mine:
             if mine:

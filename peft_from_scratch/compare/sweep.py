@@ -49,6 +49,7 @@ class Plan:
 
 def sweep(lab: Laboratory, plans: Sequence[Plan], poll: float = 2.0) -> None:
     """Make all runs that the plans want and nobody else is making; return when none is left."""
+    begin, there = time.monotonic(), len(lab.runs())
     while True:
         runs = lab.runs()
         wanted = [(plan, wish) for plan in plans for wish in plan.wants(runs)]
@@ -60,18 +61,18 @@ def sweep(lab: Laboratory, plans: Sequence[Plan], poll: float = 2.0) -> None:
                     continue
                 seed, lr, split = wish
                 run = lab.run(plan.contestant, seed, lr, split)  # looks again: another process may just have made it
-                tell(run, plans, lab.runs())
+                runs = lab.runs()
+                pace = (time.monotonic() - begin) / max(len(runs) - there, 1)  # others' runs count: they share the work
+                tell(run, pace * sum(plan.left(runs) for plan in plans))
                 break
         else:
             time.sleep(poll)  # all that can be done is being done by others; what they find may want more
 
 
-def tell(run: Run, plans: Sequence[Plan], runs: list[Run]) -> None:
-    """One line: what was found, and about how long the rest takes."""
+def tell(run: Run, left: float) -> None:
+    """One line: what was found, and about how many seconds the rest takes."""
     figures = "  ".join(f"{k} {v:.3f}" for k, v in run.metrics.items() if not k.startswith("dev_"))
     found = figures if run.done else f"{run.status}: {run.note}"
-    seconds = [r.seconds for r in runs if r.done and r.seconds]
-    left = sum(plan.left(runs) for plan in plans) * sum(seconds) / max(len(seconds), 1)
     print(
         f"{run.method:16s} {run.lr:7.1e}  seed {run.seed}  {run.split:4s}  {found}  {run.seconds:.0f} s"
         f"  | about {left / 60:.0f} min left",
