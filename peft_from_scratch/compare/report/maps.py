@@ -71,8 +71,10 @@ def forgetting(search: Search, before: float | None, families: Mapping[str, str]
         if not points:
             continue
         colour, marker = colour_and_marker(name, families[name])
-        ax.plot(*zip(*points, strict=True), "-", marker=marker, color=colour, ms=6, lw=1, alpha=0.9, label=name)
-        x, y = ends[name] = min(points)
+        best = points.index(min(points))
+        ax.plot(*zip(*points, strict=True), ":", marker=marker, color=colour, ms=6, lw=1, alpha=0.8, label=name)
+        ax.plot(*zip(*points[: best + 1], strict=True), "-", color=colour, lw=1.5)  # beyond it both losses grow
+        x, y = ends[name] = points[best]
         ax.annotate(name, (x, y), (6, 5), textcoords="offset points", fontsize=8, color=GREY)
     ax.axhline(0 if before is not None else start, color=GREY, lw=0.8, ls=":")
     ax.set_xlabel("log-loss on dev of the task (left is better)")
@@ -80,9 +82,9 @@ def forgetting(search: Search, before: float | None, families: Mapping[str, str]
     crop(ax, [p for p in ends.values()])
     words = ", ".join(f"{name} {y:+.3f}" for name, (_, y) in sorted(ends.items(), key=lambda item: item[1][1]))
     return fig, (
-        "What is forgotten against what is learned, a curve a method over its learning rates: compare methods at the "
-        f"same place of the horizontal axis, not at their defaults. At its lowest loss on the task, the other corpus's "
-        f"loss had changed by: {words}."
+        "What is forgotten against what is learned, a curve a method over its learning rates, dotted beyond the best "
+        "one: compare methods at the same place of the horizontal axis, not at their defaults. At its lowest loss on "
+        f"the task, the other corpus's loss had changed by: {words}."
     )
 
 
