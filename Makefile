@@ -13,7 +13,7 @@ demo: $(VENV)/learn  ## full fine-tuning beside LoRA on a real model: one table,
 	$(PY) -m peft_from_scratch demo
 
 compare: $(VENV)/learn  ## fifteen methods beside full fine-tuning, two seeds, at rates that were searched before; a report
-	$(PY) -m peft_from_scratch compare --budget small
+	$(PY) -m peft_from_scratch compare --budget small --jobs 2
 	$(PY) -m peft_from_scratch compare report --results outputs/compare
 
 fetch: $(VENV)/learn  ## download all models and data now, for a room without a network

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import time
 from argparse import Namespace
 from dataclasses import replace
@@ -14,7 +15,7 @@ import torch
 from transformers import RobertaConfig, RobertaForMaskedLM
 
 from peft_from_scratch.assets import AssetError
-from peft_from_scratch.compare import asked, cli
+from peft_from_scratch.compare import asked, cli, sharing
 from peft_from_scratch.compare.bench import Score
 from peft_from_scratch.compare.contestants import CONTESTANTS, Contestant
 from peft_from_scratch.compare.laboratory import Laboratory
@@ -440,6 +441,28 @@ def test_the_command_end_to_end(tmp_path, capsys):
     assert {line["lr"] for line in runs if line["method"] == "full"} == best
 
 
+def test_two_jobs_share_the_runs(tmp_path):
+    before, out = torch.get_num_threads(), tmp_path / "runs"
+    assert command("--methods", "head only, LoRA", "--seeds", "3", "--results", str(out), "--jobs", "2") == 0
+    lines = Store(out, "cpu", "sentiment").lines()
+    keys = [tuple(line.get(key) for key in ("kind", "method", "seed", "lr", "split")) for line in lines]
+    assert len(keys) == len(set(keys)) and sum(key[-1] == "test" for key in keys) == 2 + 2 * 3
+    assert [key[0] for key in keys].count("time") == 2 and torch.get_num_threads() == before
+    assert {line["provenance"]["threads"] for line in lines if line["kind"] != "task"} == {max(1, before // 2)}
+
+
+def test_an_error_ends_the_other_jobs(tmp_path, monkeypatch):
+    started = []
+    real = subprocess.Popen
+    monkeypatch.setattr(
+        sharing.subprocess, "Popen", lambda words, **more: started.append(real(["sleep", "60"])) or started[-1]
+    )
+    args = Namespace(**dict.fromkeys(sharing.PASSED_ON), jobs=3)
+    with pytest.raises(OSError, match="disk"), sharing.helpers(args):
+        raise OSError("the disk is full")
+    assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
+
+
 def test_on_a_gpu_the_base_is_larger_where_the_hub_gives_it(monkeypatch, capsys):
     monkeypatch.setattr(asked, "budget", lambda: replace(budget(), mode="gpu", device="cuda", amp="bf16"))
     loaded = []
@@ -464,9 +487,15 @@ def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path, capsys):
     file.write_text("mine")
     assert command("--results", str(file)) == 2 and file.read_text() == "mine"
     assert command("--seeds", "0", "--results", str(tmp_path)) == 2
+    assert command("--jobs", "0", "--results", str(tmp_path)) == 2
     assert command("--model", "minilmm", "--methods", "full", "--results", str(tmp_path)) == 2
     said = capsys.readouterr().out
-    assert "File exists" in said and "at least one run" in said and "did you mean 'minilm'" in said
+    assert (
+        "File exists" in said
+        and "at least one run" in said
+        and "one process" in said
+        and "did you mean 'minilm'" in said
+    )
 
 
 @pytest.mark.parametrize("words", [("--task", "sentimnt"), ("--methods", "LoRAA"), ("--task", "low,spma")])

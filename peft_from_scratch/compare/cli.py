@@ -11,6 +11,7 @@ from .contestants import Contestant
 from .laboratory import Laboratory
 from .provenance import device_slug
 from .rates import known_rates
+from .sharing import helpers
 from .store import Store
 from .sweep import Plan, sweep
 from .tasks import TASKS, Task
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--methods", default="", help="all, or names with commas; default: the budget's")
     add("--seeds", type=int, help="runs of each method at its best rate")
     add("--budget", default="standard", choices=BUDGETS, help="small: two seeds at known rates, no search")
+    add("--jobs", type=int, default=1, help="processes that share the runs, and the cores (default 1)")
     add("--results", type=Path, default=Path("outputs/compare"), help="folder of the runs (default outputs/compare)")
     add("--rates", type=Path, default=COMMITTED, help="folder of runs whose best rates the small budget uses")
     add("--out", type=Path, help="folder of the report (default: that of the runs)")
@@ -51,8 +53,9 @@ def run(args: argparse.Namespace) -> int:
         tasks = [chosen_task(name, args) for name in task_names(args.task)]
         chosen = [(task, chosen_methods(task, args)) for task in tasks]
         args.results.mkdir(parents=True, exist_ok=True)
-        for task, contestants in chosen:
-            run_task(task, contestants, args)
+        with helpers(args):
+            for task, contestants in chosen:
+                run_task(task, contestants, args)
     except (ValueError, AssetError, OSError) as error:
         print(f"{error}. What was finished is kept in {args.results}, and the same command goes on from there")
         return 2
@@ -69,7 +72,9 @@ def run_task(task: Task, contestants: list[Contestant], args: argparse.Namespace
     print(f"{task.name}: {lab.setting}; {len(contestants)} methods, {len(seeds)} seeds; runs in {lab.store.path}")
     rates = {} if searching else rates_for(task, args.rates, device, lab)
     plans = [Plan(c, seeds, rates.get(c.name, None if searching else c.lr)) for c in contestants]
-    lab.labels()
+    with lab.store.claim(lab.setting, "labels") as mine:
+        if mine:
+            lab.labels()
     for baseline in bench.baselines():
         make_baseline(lab, baseline)
     once(lab, "costs", lab.costs, contestants)  # before the sweep, so that a report of what is there so far is whole
