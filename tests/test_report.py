@@ -101,6 +101,7 @@ def test_losses_are_better_when_lower(folder):
     rows = rows_of(table, DRAWS)
     assert [row.method for row in rows] == ["full", "LoRA", "LN-tuning", "zero-shot"]
     assert rows[1].difference.interval.low > 0
+    assert cells(rows, table.name)[0].count("log-loss") == 1
 
 
 def test_balanced_accuracy_takes_the_classes(tmp_path):

@@ -98,5 +98,6 @@ def interval(found: Interval | None, sign: str = "") -> str:
 
 def cells(rows: list[Row], score: str) -> list[list[str]]:
     """The head and the body of a table; `score`: what the second column is called."""
-    head = [score if name == "score" else name for name in COLUMNS]
-    return [head, *([cell(row) for cell in COLUMNS.values()] for row in rows)]
+    columns = {name: cell for name, cell in COLUMNS.items() if name != score}  # a loss is told once
+    head = [score if name == "score" else name for name in columns]
+    return [head, *([cell(row) for cell in columns.values()] for row in rows)]
