@@ -1,7 +1,6 @@
 """Several processes on one results folder, each with its share of the cores.
 
-Small models keep one core busy, and hardly two: two processes of one thread each make nearly twice the runs that one
-process of two threads makes. They share nothing but the store, which gives each run to one of them.
+They share nothing but the store, which gives each run to one of them, so that none waits for another's data or scoring.
 """
 
 import argparse
