@@ -12,7 +12,7 @@ learn: $(VENV)/learn  ## JupyterLab at the first lesson
 demo: $(VENV)/learn  ## full fine-tuning beside LoRA on a real model: one table, one figure
 	$(PY) -m peft_from_scratch demo
 
-compare: $(VENV)/learn  ## fifteen methods beside full fine-tuning, two seeds, at rates that were searched before; a report
+compare: $(VENV)/learn  ## twelve methods beside full fine-tuning, two seeds, at rates that were searched before; a report
 	$(PY) -m peft_from_scratch compare --budget small --jobs 2
 	$(PY) -m peft_from_scratch compare report --results outputs/compare
 

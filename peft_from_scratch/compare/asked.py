@@ -15,8 +15,8 @@ BUDGETS = {  # seeds, passes over the data, whether rates are searched
     "full": (5, 3, True),
 }
 SMALL = (  # what `make compare` runs: every family, in under 25 minutes on two cores
-    "full", "head only", "BitFit", "LN-tuning", "SHiRA", "LoRA", "LoRA all-linear", "DoRA", "AdaLoRA", "VeRA", "OFT",
-    "(IA)³", "LoReFT", "Pfeiffer", "prompt",
+    "full", "head only", "BitFit", "SHiRA", "LoRA", "LoRA all-linear", "DoRA", "VeRA", "OFT", "(IA)³", "LoReFT",
+    "Pfeiffer", "prompt",
 )  # fmt: skip
 LARGER = {"minilm": "FacebookAI/roberta-base", "smollm2": "HuggingFaceTB/SmolLM2-360M-Instruct"}  # for a GPU
 FEW = ("full", "head only", "BitFit", "LoRA", "(IA)³", "Pfeiffer")  # the low-data tables
