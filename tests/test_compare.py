@@ -435,6 +435,8 @@ def test_the_command_end_to_end(tmp_path, capsys):
     assert command("--budget", "small", "--methods", "full, VeRA", "--results", small, "--rates", out) == 0
     runs = [line for line in Store(tmp_path / "small", "cpu", "sentiment").lines() if line.get("lr")]
     assert {line["split"] for line in runs} == {"test"} and len(runs) == 4, "no search"
+    assert {len(line["items"]) for line in lines if line.get("split") == "test"} == {60}
+    assert {len(line["items"]) for line in runs} == {24}, "rates of the whole task, fewer items"
     best = {
         line["lr"] for line in lines if line["kind"] == "run" and (line["method"], line["split"]) == ("full", "test")
     }

@@ -1,7 +1,7 @@
 """What a command line asks for: tasks with their bases and budgets, and the methods that are run on them."""
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..assets import AssetError, suggestion
 from ..course.budget import budget
@@ -9,10 +9,21 @@ from ..models import load
 from .contestants import CONTESTANTS, Contestant
 from .tasks import CLASSES, TASKS, Task
 
-BUDGETS = {  # seeds, passes over the data, whether rates are searched
-    "small": (2, 1, False),
-    "standard": (5, 1, True),
-    "full": (5, 3, True),
+
+@dataclass(frozen=True)
+class Size:
+    """`passes`: over the training data; `searching`: for rates, on dev; `scored`: of dev and test, this share."""
+
+    seeds: int
+    passes: int
+    searching: bool
+    scored: float
+
+
+BUDGETS = {
+    "small": Size(seeds=2, passes=1, searching=False, scored=0.4),
+    "standard": Size(seeds=5, passes=1, searching=True, scored=1.0),
+    "full": Size(seeds=5, passes=3, searching=True, scored=1.0),
 }
 SMALL = (  # what `make compare` runs: every family, in under 25 minutes on two cores
     "full", "head only", "BitFit", "SHiRA", "LoRA", "LoRA all-linear", "DoRA", "VeRA", "OFT", "(IA)³", "LoReFT",
@@ -35,9 +46,19 @@ def task_names(given: str) -> list[str]:
 
 
 def chosen_task(name: str, args: argparse.Namespace) -> Task:
-    task = TASKS[name].on(budget())
-    epochs = task.epochs * BUDGETS[args.budget][1]
-    return replace(task, epochs=epochs, model=args.model or usual_base(task))
+    task, size = TASKS[name].on(budget()), BUDGETS[args.budget]
+    sizes = {"epochs": task.epochs * size.passes, "dev": scored(task.dev, size), "test": scored(task.test, size)}
+    return replace(task, **sizes, model=args.model or usual_base(task))
+
+
+def scored(rows: int, size: Size) -> int:
+    return max(1, round(rows * size.scored))
+
+
+def searched_setting(task: Task) -> str:
+    """The setting in which the rates for a task are searched: the same training, with all of dev and test."""
+    whole = TASKS[task.name].on(budget())
+    return replace(task, dev=whole.dev, test=whole.test).setting
 
 
 def usual_base(task: Task) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..assets import AssetError
-from .asked import BUDGETS, chosen_methods, chosen_task, task_names
+from .asked import BUDGETS, chosen_methods, chosen_task, searched_setting, task_names
 from .bench import Baseline
 from .contestants import Contestant
 from .laboratory import Laboratory
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--methods", default="", help="all, or names with commas; default: the budget's")
     add("--seeds", type=int, help="runs of each method at its best rate")
-    add("--budget", default="standard", choices=BUDGETS, help="small: two seeds at known rates, no search")
+    add("--budget", default="standard", choices=BUDGETS, help="small: two seeds at known rates, 40 %% of the test")
     add("--jobs", type=int, default=1, help="processes that share the runs, and the cores (default 1)")
     add("--results", type=Path, default=Path("outputs/compare"), help="folder of the runs (default outputs/compare)")
     add("--rates", type=Path, default=COMMITTED, help="folder of runs whose best rates the small budget uses")
@@ -67,11 +67,11 @@ def run_task(task: Task, contestants: list[Contestant], args: argparse.Namespace
     device = device_slug(task.device)
     bench = task.bench()
     lab = Laboratory(bench, Store(args.results, device, task.name), device)
-    count, _, searching = BUDGETS[args.budget]
-    seeds = range(args.seeds or count)
+    size = BUDGETS[args.budget]
+    seeds = range(args.seeds or size.seeds)
     print(f"{task.name}: {lab.setting}; {len(contestants)} methods, {len(seeds)} seeds; runs in {lab.store.path}")
-    rates = {} if searching else rates_for(task, args.rates, device, lab)
-    plans = [Plan(c, seeds, rates.get(c.name, None if searching else c.lr)) for c in contestants]
+    rates = {} if size.searching else rates_for(task, args.rates, device)
+    plans = [Plan(c, seeds, rates.get(c.name, None if size.searching else c.lr)) for c in contestants]
     with lab.store.claim(lab.setting, "labels") as mine:
         if mine:
             lab.labels()
@@ -99,9 +99,11 @@ def make_baseline(lab: Laboratory, baseline: Baseline) -> None:
             print(f"{found.method}: " + "  ".join(f"{k} {v:.3f}" for k, v in found.metrics.items()), flush=True)
 
 
-def rates_for(task: Task, folder: Path, device: str, lab: Laboratory) -> dict[str, float]:
-    """The best rates that a finished search of this setting found, elsewhere or in this folder."""
-    if not (folder / device / f"{task.name}.jsonl").exists():
+def rates_for(task: Task, folder: Path, device: str) -> dict[str, float]:
+    """The best rates that a finished search found for the same training."""
+    from .report.read import read_tables, runs_of
+
+    found = runs_of(read_tables(folder), device, task.name, searched_setting(task))
+    if not found:
         print(f"no rates of {task.name} on {device} in {folder}: each method runs at its first guess, not searched")
-        return {}
-    return known_rates(Laboratory(lab.bench, Store(folder, device, task.name), device).runs())
+    return known_rates(found)

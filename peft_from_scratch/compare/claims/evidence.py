@@ -16,7 +16,7 @@ from ..contestants import Contestant
 from ..laboratory import Laboratory
 from ..provenance import device_slug, provenance
 from ..rates import next_rates
-from ..report.read import CLAIMS, Table, add_line, read_lines, read_tables
+from ..report.read import CLAIMS, Table, add_line, read_lines, read_tables, runs_of
 from ..runs import Run
 from ..statistics import tested
 from ..store import Store
@@ -107,8 +107,7 @@ class Evidence:
         return table.runs
 
     def swept_runs(self, task: Task) -> list[Run]:
-        found = [table.runs for table in self.tables if (table.task, table.setting) == (task.name, task.setting)]
-        return list(found[0]) if found else []
+        return runs_of(self.tables, self.device, task.name, task.setting)
 
     def laboratory(self, task: Task) -> Laboratory:
         lab = WithSweep(task.bench(), Store(self.folder, self.device, f"{CLAIMS}{task.name}"), self.device)

@@ -65,6 +65,12 @@ def read_tables(folder: Path) -> list[Table]:
     return sorted(whole, key=lambda t: (t.device != "cpu", t.device, place.get(t.task, len(order)), -len(t.runs)))
 
 
+def runs_of(tables: Iterable[Table], device: str, task: str, setting: str) -> list[Run]:
+    """The runs of one setting; [] where there are none."""
+    wanted = device, task, setting
+    return [run for t in tables if (t.device, t.task, t.setting) == wanted for run in t.runs]
+
+
 def read_lines(path: Path) -> Iterable[dict]:
     """The lines that can be read; one that is being written is left for the next time."""
     return [value for line in path.read_bytes().split(b"\n") if (value := parsed(line)) is not None]
