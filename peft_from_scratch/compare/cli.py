@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
 def run_task(task: Task, contestants: list[Contestant], args: argparse.Namespace) -> None:
     device = device_slug(task.device)
     bench = task.bench()
-    lab = Laboratory(bench, Store(args.results, device, task.name), device)
+    # With few examples no verdict is chosen on dev, so that the finished models need not be scored there
+    lab = Laboratory(bench, Store(args.results, device, task.name), device, dev_too=not task.drawn)
     size = BUDGETS[args.budget]
     seeds = range(args.seeds or size.seeds)
     print(f"{task.name}: {lab.setting}; {len(contestants)} methods, {len(seeds)} seeds; runs in {lab.store.path}")

@@ -75,14 +75,14 @@ TINY_TEXT = {
 for _tiny in TINY_TEXT.values():
     _tiny["other"] = "toy"
 
-# Few examples are seen more often: 40, 60, 80, 126 and 250 steps
-LOW = {16: (20, 8), 64: (15, 16), 256: (5, 16), 1000: (2, 16), 4000: (1, 16)}  # examples: epochs, batch
+# Few examples are seen more often: 40, 64, 96, 126 and 250 steps
+LOW = {16: (20, 8), 64: (8, 8), 256: (3, 8), 1000: (2, 16), 4000: (1, 16)}  # examples: epochs, batch
 TEXT = dict(amp="bf16", other="imdb")
 TASKS = {
     "sentiment": Task("sentiment", "minilm", "reviews"),
     "spam": Task("spam", "minilm", "spam", dev=1000, test=1507, balanced=True),
     **{
-        f"low-{n}": Task(f"low-{n}", "minilm", "reviews", CLASSES, n, 1500, 3000, epochs, batch, drawn=True)
+        f"low-{n}": Task(f"low-{n}", "minilm", "reviews", CLASSES, n, 500, 2000, epochs, batch, drawn=True)
         for n, (epochs, batch) in LOW.items()
     },
     "arithmetic": Task("arithmetic", "smollm2", "svamp", ANSWERS, 400, 100, 300, 1, 8, 128, exact=True, **TEXT),
