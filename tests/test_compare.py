@@ -19,7 +19,7 @@ from peft_from_scratch.compare import asked, cli, sharing
 from peft_from_scratch.compare.bench import Score
 from peft_from_scratch.compare.contestants import CONTESTANTS, Contestant
 from peft_from_scratch.compare.laboratory import Laboratory
-from peft_from_scratch.compare.rates import half_decade, known_rates, next_rates, place
+from peft_from_scratch.compare.rates import best_rate, half_decade, known_rates, next_rates, place
 from peft_from_scratch.compare.runs import Run
 from peft_from_scratch.compare.store import Store
 from peft_from_scratch.compare.sweep import Plan, sweep
@@ -122,6 +122,22 @@ def test_the_search_goes_on_until_the_best_is_interior():
     assert simulate(lambda k: None if k > -6 else abs(k + 6)) == [-7, -6, -5, -4], "a run that diverged is an edge"
     assert min(simulate(lambda k: None)) == -14, "where nothing trains the search ends, too"
     assert max(simulate(lambda k: -k)) == 6
+
+
+def test_the_best_rate_can_be_the_most_accurate():
+    """As on 64 reviews: the rate with the lowest loss hardly learned."""
+    found = {
+        half_decade(k): (loss, accuracy) for k, loss, accuracy in ((-10, 0.69, 0.55), (-9, 0.68, 0.55), (-8, 0.7, 0.71))
+    }
+    tried = {lr: run(lr, loss) for lr, (loss, accuracy) in found.items()}
+    for lr, (_, accuracy) in found.items():
+        tried[lr].metrics["accuracy"] = accuracy
+    assert best_rate(tried) == half_decade(-9) and next_rates(half_decade(-9), tried) == []
+    assert best_rate(tried, "accuracy") == half_decade(-8)
+    assert next_rates(half_decade(-9), tried, "accuracy") == [half_decade(-7)]
+    assert known_rates(tried.values(), "accuracy") == {"LoRA": half_decade(-8)}
+    tried[half_decade(-10)].metrics["accuracy"] = 0.71
+    assert best_rate(tried, "accuracy") == half_decade(-10), "of two as accurate, the lower loss"
 
 
 def test_rates_are_the_same_number_wherever_they_come_from():

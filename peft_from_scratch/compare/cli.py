@@ -72,7 +72,7 @@ def run_task(task: Task, contestants: list[Contestant], args: argparse.Namespace
     seeds = range(args.seeds or size.seeds)
     print(f"{task.name}: {lab.setting}; {len(contestants)} methods, {len(seeds)} seeds; runs in {lab.store.path}")
     rates = {} if size.searching else rates_for(task, args.rates, device)
-    plans = [Plan(c, seeds, rates.get(c.name, None if size.searching else c.lr)) for c in contestants]
+    plans = [Plan(c, seeds, rates.get(c.name, None if size.searching else c.lr), task.chosen_by) for c in contestants]
     with lab.store.claim(lab.setting, "labels") as mine:
         if mine:
             lab.labels()
@@ -107,4 +107,4 @@ def rates_for(task: Task, folder: Path, device: str) -> dict[str, float]:
     found = runs_of(read_tables(folder), device, task.name, searched_setting(task))
     if not found:
         print(f"no rates of {task.name} on {device} in {folder}: each method runs at its first guess, not searched")
-    return known_rates(found)
+    return known_rates(found, task.chosen_by)

@@ -10,17 +10,17 @@ from contextlib import ExitStack
 
 from .contestants import Contestant
 from .laboratory import Laboratory
-from .rates import SEARCH_SEED, best_rate, next_rates
+from .rates import LOSS, SEARCH_SEED, best_rate, next_rates
 from .runs import Run
 
 Wish = tuple[int, float, str]  # seed, rate, split
 
 
 class Plan:
-    """What one contestant is to run. `rate`: a rate that is known already; None: search for it."""
+    """What one contestant is to run. `rate`: a rate that is known already; None: search for the best by this metric."""
 
-    def __init__(self, contestant: Contestant, seeds: Sequence[int], rate: float | None = None):
-        self.contestant, self.seeds, self.rate = contestant, seeds, rate
+    def __init__(self, contestant: Contestant, seeds: Sequence[int], rate: float | None = None, by: str = LOSS):
+        self.contestant, self.seeds, self.rate, self.by = contestant, seeds, rate, by
 
     def wants(self, runs: Iterable[Run]) -> list[Wish]:
         """The runs that can be made now, given those that are there; [] when all is done."""
@@ -30,9 +30,9 @@ class Plan:
         rate = self.rate
         if rate is None:
             tried = {run.lr: run for run in mine if run.split == "dev" and run.seed == SEARCH_SEED}
-            if search := next_rates(self.contestant.lr, tried):
+            if search := next_rates(self.contestant.lr, tried, self.by):
                 return [(SEARCH_SEED, lr, "dev") for lr in search]
-            rate = best_rate(tried)
+            rate = best_rate(tried, self.by)
             if not tried[rate].done:
                 return []  # no rate trains
         there = {(run.seed, run.lr) for run in mine if run.split == "test"}

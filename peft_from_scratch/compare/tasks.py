@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..course.budget import Budget
+from .rates import LOSS
 
 if TYPE_CHECKING:
     from .bench import Bench
@@ -25,7 +26,8 @@ CLASSES, ANSWERS, BLOCKS = "classes", "answers", "blocks"
 @dataclass(frozen=True)
 class Task:
     """Sizes are counts of rows (of blocks, for running text). `drawn`: the training rows depend on the seed; `balanced`
-    and `exact`: balanced accuracy and exact match are measured too."""
+    and `exact`: balanced accuracy and exact match are measured too; `chosen_by`: what the best rate is best in, on dev.
+    """
 
     name: str
     model: str
@@ -42,6 +44,7 @@ class Task:
     balanced: bool = False
     exact: bool = False
     other: str = ""  # the corpus on which forgetting is measured
+    chosen_by: str = LOSS
     device: str = "cpu"
 
     @property
@@ -77,12 +80,15 @@ for _tiny in TINY_TEXT.values():
 
 # Few examples are seen more often: 40, 64, 96, 126 and 250 steps
 LOW = {16: (20, 8), 64: (8, 8), 256: (3, 8), 1000: (2, 16), 4000: (1, 16)}  # examples: epochs, batch
+FEW = dict(drawn=True, chosen_by="accuracy")
 TEXT = dict(amp="bf16", other="imdb")
 TASKS = {
     "sentiment": Task("sentiment", "minilm", "reviews"),
     "spam": Task("spam", "minilm", "spam", dev=1000, test=1507, balanced=True),
     **{
-        f"low-{n}": Task(f"low-{n}", "minilm", "reviews", CLASSES, n, 500, 2000, epochs, batch, drawn=True)
+        f"low-{n}": Task(
+            f"low-{n}", "minilm", "reviews", CLASSES, n, 500, 2000, epochs, batch, drawn=True, chosen_by="accuracy"
+        )
         for n, (epochs, batch) in LOW.items()
     },
     "arithmetic": Task("arithmetic", "smollm2", "svamp", ANSWERS, 400, 100, 300, 1, 8, 128, exact=True, **TEXT),

@@ -75,7 +75,10 @@ def of_few_examples(tables: Sequence[Table], draws: int) -> Section:
     sized = {n: rows for n, (_, rows) in sorted(by_size.items())}
     methods = dict.fromkeys(row.method for rows in sized.values() for row in rows if row.score)
     section = Section(f"few examples on {tables[0].device}", source="; ".join(source(t) for t, _ in by_size.values()))
-    section.words.append("Each seed draws its own training examples; few of them are seen more often.")
+    section.words.append(
+        "Each seed draws its own training examples; few of them are seen more often. The rate is the one with the best "
+        "accuracy on dev: with few examples the lowest log-loss can belong to a model that hardly learned."
+    )
     if any(row.trained for rows in sized.values() for row in rows):
         figure = maps.data_efficiency(sized, tables[0].name)
         section.figures.append((f"{tables[0].device}-few-examples", *figure))
