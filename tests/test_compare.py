@@ -126,12 +126,10 @@ def test_the_search_goes_on_until_the_best_is_interior():
 
 def test_the_best_rate_can_be_the_most_accurate():
     """As on 64 reviews: the rate with the lowest loss hardly learned."""
-    found = {
-        half_decade(k): (loss, accuracy) for k, loss, accuracy in ((-10, 0.69, 0.55), (-9, 0.68, 0.55), (-8, 0.7, 0.71))
-    }
-    tried = {lr: run(lr, loss) for lr, (loss, accuracy) in found.items()}
-    for lr, (_, accuracy) in found.items():
-        tried[lr].metrics["accuracy"] = accuracy
+    tried = {}
+    for k, loss, accuracy in ((-10, 0.69, 0.55), (-9, 0.68, 0.55), (-8, 0.7, 0.71)):
+        tried[half_decade(k)] = line(half_decade(k), loss)
+        tried[half_decade(k)].metrics["accuracy"] = accuracy
     assert best_rate(tried) == half_decade(-9) and next_rates(half_decade(-9), tried) == []
     assert best_rate(tried, "accuracy") == half_decade(-8)
     assert next_rates(half_decade(-9), tried, "accuracy") == [half_decade(-7)]
