@@ -457,9 +457,13 @@ def test_the_command_end_to_end(tmp_path, capsys):
     assert {line["lr"] for line in runs if line["method"] == "full"} == best
 
 
-def test_two_jobs_share_the_runs(tmp_path):
+def test_two_jobs_share_the_runs(tmp_path, capfd):
     before, out = torch.get_num_threads(), tmp_path / "runs"
     assert command("--methods", "head only, LoRA", "--seeds", "3", "--results", str(out), "--jobs", "2") == 0
+    said = capfd.readouterr().out  # of both processes
+    assert [said.count(words) for words in ("2 methods, 3 seeds", "majority class:", "time of a step", "done.")] == [
+        1
+    ] * 4
     lines = Store(out, "cpu", "sentiment").lines()
     keys = [tuple(line.get(key) for key in ("kind", "method", "seed", "lr", "split")) for line in lines]
     assert len(keys) == len(set(keys)) and sum(key[-1] == "test" for key in keys) == 2 + 2 * 3

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..assets import AssetError
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=int, help="runs of each method at its best rate")
     add("--budget", default="standard", choices=BUDGETS, help="small: two seeds at known rates, 40 %% of the test")
     add("--jobs", type=int, default=1, help="processes that share the runs, and the cores (default 1)")
+    add("--helper", action="store_true", help=argparse.SUPPRESS)  # one of the processes that --jobs starts
     add("--results", type=Path, default=Path("outputs/compare"), help="folder of the runs (default outputs/compare)")
     add("--rates", type=Path, default=COMMITTED, help="folder of runs whose best rates the small budget uses")
     add("--out", type=Path, help="folder of the report (default: that of the runs)")
@@ -59,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, AssetError, OSError) as error:
         print(f"{error}. What was finished is kept in {args.results}, and the same command goes on from there")
         return 2
-    print(f"done. The figures: python -m peft_from_scratch compare report --results {args.results}")
+    if not args.helper:
+        print(f"done. The figures: python -m peft_from_scratch compare report --results {args.results}")
     return 0
 
 
@@ -70,7 +73,8 @@ def run_task(task: Task, contestants: list[Contestant], args: argparse.Namespace
     lab = Laboratory(bench, Store(args.results, device, task.name), device, dev_too=not task.drawn)
     size = BUDGETS[args.budget]
     seeds = range(args.seeds or size.seeds)
-    print(f"{task.name}: {lab.setting}; {len(contestants)} methods, {len(seeds)} seeds; runs in {lab.store.path}")
+    say = (lambda words: None) if args.helper else partial(print, flush=True)
+    say(f"{task.name}: {lab.setting}; {len(contestants)} methods, {len(seeds)} seeds; runs in {lab.store.path}")
     rates = {} if size.searching else rates_for(task, args.rates, device)
     plans = [Plan(c, seeds, rates.get(c.name, None if size.searching else c.lr), task.chosen_by) for c in contestants]
     with lab.store.claim(lab.setting, "labels") as mine:
@@ -78,15 +82,16 @@ def run_task(task: Task, contestants: list[Contestant], args: argparse.Namespace
             lab.labels()
     for baseline in bench.baselines():
         make_baseline(lab, baseline)
+    say("costs of a step of each method, where it is not known yet")
     once(lab, "costs", lab.costs, contestants)  # before the sweep, so that a report of what is there so far is whole
     sweep(lab, plans)
     if not task.drawn:  # the sizes of low-* have the steps of sentiment
+        say("time of a step of each method, beside full fine-tuning's")
         once(lab, "time", lab.time, contestants)
 
 
 def once(lab: Laboratory, what: str, measure: Callable[[Contestant], dict], contestants: list[Contestant]) -> None:
     """Measure what each contestant is measured for once, but for those that another process is at."""
-    print(f"{what} of a step of each method, where it is not known yet", flush=True)
     for contestant in contestants:
         with lab.store.claim(lab.setting, contestant.name, what) as mine:
             if mine:
@@ -95,7 +100,7 @@ def once(lab: Laboratory, what: str, measure: Callable[[Contestant], dict], cont
 
 def make_baseline(lab: Laboratory, baseline: Baseline) -> None:
     with lab.store.claim(lab.setting, baseline.name) as mine:
-        if mine:
+        if mine and all(run.method != baseline.name for run in lab.runs()):
             found = lab.baseline(baseline)
             print(f"{found.method}: " + "  ".join(f"{k} {v:.3f}" for k, v in found.metrics.items()), flush=True)
 

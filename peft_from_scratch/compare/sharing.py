@@ -28,7 +28,7 @@ def helpers(args: argparse.Namespace) -> Iterator[None]:
     torch.set_num_threads(threads)
     given = {name: getattr(args, name) for name in PASSED_ON}
     words = [f"--{name}={value}" for name, value in given.items() if value not in (None, "")]
-    command = [sys.executable, "-m", "peft_from_scratch", "compare", *words]
+    command = [sys.executable, "-m", "peft_from_scratch", "compare", "--helper", *words]
     surroundings = os.environ | {"OMP_NUM_THREADS": str(threads)}
     started = [subprocess.Popen(command, env=surroundings) for _ in range(args.jobs - 1)]
     try:
