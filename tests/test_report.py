@@ -153,7 +153,7 @@ def test_the_sections_and_their_figures(folder):
     assert multiple.startswith("6 methods are compared with full")
     assert "0.0 commit abc" in parts["sentiment on cpu"].source
     (_, table), (_, behind) = parts["few examples on cpu"].tables
-    assert table[0] == behind[0] == ["method", "16", "256"] and len(table[1]) == 3
+    assert table[0] == behind[0] == ["method", "16", "256", "2,000"] and len(table[1]) == 4, "sentiment's as well"
     assert "full" not in [line[0] for line in behind] and len(behind) == len(table) - 2  # full, majority class
     assert all(cell[0] in "+-" for line in behind[1:] for cell in line[1:])
 

@@ -1,9 +1,11 @@
 """What the report says: sections made of sentences, figures and tables, from the lines of a results folder."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..statistics import MOST, REFERENCE, headline, multiplicity, tested
+from ..tasks import TASKS
 from . import figures, maps
 from .others import beside_peft, of_claims, of_provenance, of_ranks
 from .read import Table
@@ -21,7 +23,7 @@ def sections(folder: Path, tables: Sequence[Table], draws: int = 2000) -> Iterat
             places[table.task] = places.get(table.task, 0) + 1
             yield of_task(table, draws, places[table.task])
         if low:
-            yield of_few_examples(low, draws)
+            yield of_few_examples(low, draws, first.get("sentiment"))
         yield from of_ranks(folder / device)
         yield from of_claims(folder / device)
     yield from beside_peft(folder)
@@ -70,15 +72,22 @@ def verdict(table: Table) -> str:
     )
 
 
-def of_few_examples(tables: Sequence[Table], draws: int) -> Section:
+def of_few_examples(tables: Sequence[Table], draws: int, whole: Table | None = None) -> Section:
+    """`whole`: the table of sentiment, as one more size for the methods that the others have."""
     by_size = {int(t.task.removeprefix("low-")): (t, rows_of(t, draws)) for t in tables}
-    sized = {n: rows for n, (_, rows) in sorted(by_size.items())}
-    methods = dict.fromkeys(row.method for rows in sized.values() for row in rows if row.score)
-    section = Section(f"few examples on {tables[0].device}", source="; ".join(source(t) for t, _ in by_size.values()))
+    section = Section(f"few examples on {tables[0].device}")
     section.words.append(
         "Each seed draws its own training examples; few of them are seen more often. The rate is the one with the best "
         "accuracy on dev: with few examples the lowest log-loss can belong to a model that hardly learned."
     )
+    if whole:
+        size, few = TASKS["sentiment"].train, {row.method for _, rows in by_size.values() for row in rows}
+        part = replace(whole, runs=[run for run in whole.runs if run.method in few])
+        by_size[size] = part, rows_of(part, draws)
+        section.words.append(f"{size:,}: the table of sentiment, where all seeds have the same examples.")
+    section.source = "; ".join(source(t) for t, _ in by_size.values())
+    sized = {n: rows for n, (_, rows) in sorted(by_size.items())}
+    methods = dict.fromkeys(row.method for rows in sized.values() for row in rows if row.score)
     if any(row.trained for rows in sized.values() for row in rows):
         figure = maps.data_efficiency(sized, tables[0].name)
         section.figures.append((f"{tables[0].device}-few-examples", *figure))
