@@ -2,8 +2,9 @@
 
 Bytes, for every method of speed_methods.py, on its hosts and batch: what is saved for the backward pass, and the peak
 that a whole step takes from the allocator beyond what was there. Both are the same on every run.
-Quality, for the methods of TRAINED: MiniLM on 2,000 film reviews, tested on 2,000 others. Our adapted model is saved as a peft checkpoint, from
-which peft starts, so that both begin with the same numbers; then both train by the same loop, in the same order.
+Quality, for the methods of TRAINED: MiniLM on 2,000 film reviews, tested on 2,000 others. Our adapted model is saved as
+a peft checkpoint, from which peft starts, so that both begin with the same numbers; then both train by the same loop,
+in the same order.
 STEPS=10 trains less, to try it.
 
 Not a test: minutes for the bytes, a minute for each trained pair. With PFS_WRITE_RESULTS=1 each line is written to
