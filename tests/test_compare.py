@@ -450,7 +450,7 @@ def test_the_command_end_to_end(tmp_path, capsys):
     runs = [line for line in Store(tmp_path / "small", "cpu", "sentiment").lines() if line.get("lr")]
     assert {line["split"] for line in runs} == {"test"} and len(runs) == 4, "no search"
     assert {len(line["items"]) for line in lines if line.get("split") == "test"} == {60}
-    assert {len(line["items"]) for line in runs} == {24}, "rates of the whole task, fewer items"
+    assert {len(line["items"]) for line in runs} == {24}, "the rates of the whole task, on a part of it"
     best = {
         line["lr"] for line in lines if line["kind"] == "run" and (line["method"], line["split"]) == ("full", "test")
     }
@@ -481,6 +481,15 @@ def test_an_error_ends_the_other_jobs(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk"), sharing.helpers(args):
         raise OSError("the disk is full")
     assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
+
+
+def test_the_small_budget_takes_part_of_a_task_in_as_many_steps():
+    sentiment, low = TASKS["sentiment"], TASKS["low-64"]
+    small, few = asked.part_of(sentiment, 0.4), asked.part_of(low, 0.4)
+    assert (small.train, small.batch, small.dev, small.test) == (800, 6, 600, 2000)
+    assert abs(small.train / small.batch - sentiment.train / sentiment.batch) < 10
+    assert (few.train, few.batch, few.dev, few.test) == (64, 8, 200, 800)
+    assert asked.part_of(sentiment, 1.0) == sentiment
 
 
 def test_on_a_gpu_the_base_is_larger_where_the_hub_gives_it(monkeypatch, capsys):

@@ -12,20 +12,20 @@ from .tasks import CLASSES, TASKS, Task
 
 @dataclass(frozen=True)
 class Size:
-    """`passes`: over the training data; `searching`: for rates, on dev; `scored`: of dev and test, this share."""
+    """`passes`: over the training data; `searching`: for rates, on dev; `share`: of the task's rows."""
 
     seeds: int
     passes: int
     searching: bool
-    scored: float
+    share: float
 
 
 BUDGETS = {
-    "small": Size(seeds=2, passes=1, searching=False, scored=0.4),
-    "standard": Size(seeds=5, passes=1, searching=True, scored=1.0),
-    "full": Size(seeds=5, passes=3, searching=True, scored=1.0),
+    "small": Size(seeds=2, passes=1, searching=False, share=0.4),
+    "standard": Size(seeds=5, passes=1, searching=True, share=1.0),
+    "full": Size(seeds=5, passes=3, searching=True, share=1.0),
 }
-SMALL = (  # what `make compare` runs: every family, in under 25 minutes on two cores
+SMALL = (  # what `make compare` runs: every family, in about a quarter of an hour on two cores
     "full", "head only", "BitFit", "SHiRA", "LoRA", "LoRA all-linear", "DoRA", "VeRA", "OFT", "(IA)³", "LoReFT",
     "Pfeiffer", "prompt",
 )  # fmt: skip
@@ -46,19 +46,16 @@ def task_names(given: str) -> list[str]:
 
 
 def chosen_task(name: str, args: argparse.Namespace) -> Task:
-    task, size = TASKS[name].on(budget()), BUDGETS[args.budget]
-    sizes = {"epochs": task.epochs * size.passes, "dev": scored(task.dev, size), "test": scored(task.test, size)}
-    return replace(task, **sizes, model=args.model or usual_base(task))
+    """The whole of it, for which rates are searched."""
+    task = TASKS[name].on(budget())
+    return replace(task, epochs=task.epochs * BUDGETS[args.budget].passes, model=args.model or usual_base(task))
 
 
-def scored(rows: int, size: Size) -> int:
-    return max(1, round(rows * size.scored))
-
-
-def searched_setting(task: Task) -> str:
-    """The setting in which the rates for a task are searched: the same training, with all of dev and test."""
-    whole = TASKS[task.name].on(budget())
-    return replace(task, dev=whole.dev, test=whole.test).setting
+def part_of(task: Task, share: float) -> Task:
+    """Fewer rows, in batches as much smaller: as many steps, for which the same rates are good. low-* keep the
+    examples that they are named after."""
+    smaller = ("dev", "test") if task.drawn else ("train", "batch", "dev", "test")
+    return replace(task, **{name: max(1, round(share * getattr(task, name))) for name in smaller})
 
 
 def usual_base(task: Task) -> str:

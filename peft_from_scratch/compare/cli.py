@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from ..assets import AssetError
-from .asked import BUDGETS, chosen_methods, chosen_task, searched_setting, task_names
+from .asked import BUDGETS, chosen_methods, chosen_task, part_of, task_names
 from .bench import Baseline
 from .contestants import Contestant
 from .laboratory import Laboratory
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--methods", default="", help="all, or names with commas; default: the budget's")
     add("--seeds", type=int, help="runs of each method at its best rate")
-    add("--budget", default="standard", choices=BUDGETS, help="small: two seeds at known rates, 40 %% of the test")
+    add("--budget", default="standard", choices=BUDGETS, help="small: two seeds at known rates, 40 %% of the data")
     add("--jobs", type=int, default=1, help="processes that share the runs, and the cores (default 1)")
     add("--helper", action="store_true", help=argparse.SUPPRESS)  # one of the processes that --jobs starts
     add("--results", type=Path, default=Path("outputs/compare"), help="folder of the runs (default outputs/compare)")
@@ -66,16 +66,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_task(task: Task, contestants: list[Contestant], args: argparse.Namespace) -> None:
-    device = device_slug(task.device)
+def run_task(whole: Task, contestants: list[Contestant], args: argparse.Namespace) -> None:
+    size, device = BUDGETS[args.budget], device_slug(whole.device)
+    task = part_of(whole, size.share)
     bench = task.bench()
     # With few examples no verdict is chosen on dev, so that the finished models need not be scored there
     lab = Laboratory(bench, Store(args.results, device, task.name), device, dev_too=not task.drawn)
-    size = BUDGETS[args.budget]
     seeds = range(args.seeds or size.seeds)
     say = (lambda words: None) if args.helper else partial(print, flush=True)
     say(f"{task.name}: {lab.setting}; {len(contestants)} methods, {len(seeds)} seeds; runs in {lab.store.path}")
-    rates = {} if size.searching else rates_for(task, args.rates, device)
+    rates = {} if size.searching else rates_for(whole, args.rates, device)
     plans = [Plan(c, seeds, rates.get(c.name, None if size.searching else c.lr), task.chosen_by) for c in contestants]
     with lab.store.claim(lab.setting, "labels") as mine:
         if mine:
@@ -106,10 +106,10 @@ def make_baseline(lab: Laboratory, baseline: Baseline) -> None:
 
 
 def rates_for(task: Task, folder: Path, device: str) -> dict[str, float]:
-    """The best rates that a finished search found for the same training."""
+    """The best rates that a finished search of this task found."""
     from .report.read import read_tables, runs_of
 
-    found = runs_of(read_tables(folder), device, task.name, searched_setting(task))
+    found = runs_of(read_tables(folder), device, task.name, task.setting)
     if not found:
         print(f"no rates of {task.name} on {device} in {folder}: each method runs at its first guess, not searched")
     return known_rates(found, task.chosen_by)
