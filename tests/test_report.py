@@ -177,6 +177,10 @@ def test_rates_that_were_not_searched_are_named(tmp_path):
     made_up.write(tmp_path / "cpu" / "sentiment.jsonl", lines)
     part = next(sections(tmp_path, read_tables(tmp_path), DRAWS))
     assert "At rates that were not searched here: LoRA." in part.words
+    tested = [r for r in lines if isinstance(r, dict) or r.split == "test"]
+    made_up.write(tmp_path / "other" / "sentiment.jsonl", tested)
+    part = next(sections(tmp_path / "other", read_tables(tmp_path)[1:], DRAWS))
+    assert "At rates that were not searched here: all." in part.words
 
 
 def test_libraries_and_claims_are_told(folder):

@@ -38,8 +38,10 @@ def of_task(table: Table, draws: int, place: int) -> Section:
     differing = {row.method: row.difference for row in rows if row.difference}
     if differing:
         section.words.append(multiplicity(differing))
-    if given := [row.method for row in rows if row.trained and row.method not in table.searched()]:
-        section.words.append(f"At rates that were not searched here: {', '.join(given)}.")
+    training = [row.method for row in rows if row.trained]
+    if given := [method for method in training if method not in table.searched()]:
+        names = "all" if given == training else ", ".join(given)
+        section.words.append(f"At rates that were not searched here: {names}.")
     add = section.figures.append
     if any(row.trained for row in rows):
         add((f"{stem}-scores", *figures.seeds_and_intervals(rows, table.name)))
