@@ -186,7 +186,7 @@ def test_rates_that_were_not_searched_are_named(tmp_path):
 def test_libraries_and_claims_are_told(folder):
     text = (folder / "report.md").read_text()
     assert "median 0.98, from 0.95 (LoRA) to 1.01 (DoRA)" in text and "peft 9.9" in text
-    assert "| LoRA | 0.7900 | 0.7900 | 1.0000 | 0.0e+00 | 125 |" in text
+    assert "| LoRA | 0.7900 | 0.7900 | 1.0000 | 0.0e+00 | 125 |  |" in text
     assert "Of 2 claims of the literature 1 held, 0 not held, 1 not decided." in text
     assert "| It is so | certain | held | 1 of 1 |" in text
 

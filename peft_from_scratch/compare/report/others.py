@@ -68,7 +68,7 @@ def beside_peft(folder: Path) -> Iterator[Section]:
 
 
 def against_cells(against: dict) -> list[list[str]]:
-    head = ["method", "accuracy, ours", "accuracy, peft's", "the same answer", "largest difference of a loss", "steps"]
+    head = ["method", "accuracy, ours", "accuracy, peft's", "the same answer", "most a loss differs", "steps", ""]
     return [head] + [
         [
             m,
@@ -77,6 +77,7 @@ def against_cells(against: dict) -> list[list[str]]:
             f"{q['agree']:.4f}",
             f"{q['loss']:.1e}",
             str(q["steps"]),
+            q.get("remark", ""),
         ]
         for m, q in against["quality"].items()
     ]
