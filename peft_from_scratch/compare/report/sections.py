@@ -87,8 +87,9 @@ def of_few_examples(tables: Sequence[Table], draws: int, whole: Table | None = N
         part = replace(whole, runs=[run for run in whole.runs if run.method in few])
         by_size[size] = part, rows_of(part, draws)
         section.words.append(f"{size:,}: the table of sentiment, where all seeds have the same examples.")
+    by_size = dict(sorted(by_size.items()))
     section.source = "; ".join(source(t) for t, _ in by_size.values())
-    sized = {n: rows for n, (_, rows) in sorted(by_size.items())}
+    sized = {n: rows for n, (_, rows) in by_size.items()}
     methods = dict.fromkeys(row.method for rows in sized.values() for row in rows if row.score)
     if any(row.trained for rows in sized.values() for row in rows):
         figure = maps.data_efficiency(sized, tables[0].name)
