@@ -25,7 +25,7 @@ BUDGETS = {
     "standard": Size(seeds=5, passes=1, searching=True, share=1.0),
     "full": Size(seeds=5, passes=3, searching=True, share=1.0),
 }
-SMALL = (  # what `make compare` runs: every family, in about a quarter of an hour on two cores
+SMALL = (  # what `make compare` runs: every family, in under 25 minutes on two slow cores
     "full", "head only", "BitFit", "SHiRA", "LoRA", "LoRA all-linear", "DoRA", "VeRA", "OFT", "(IA)³", "LoReFT",
     "Pfeiffer", "prompt",
 )  # fmt: skip
