@@ -175,11 +175,13 @@ def by_default_kernel(packed, state):
 
 
 def test_bitsandbytes_dequantises_wrongly_on_the_cpu_where_rows_are_not_whole_blocks():
-    """Version 0.50.2 finds a weight's block from its row and column as if each row began one. Ours is within a step."""
+    """Version 0.50.2 finds a weight's block from its row and column as if each row began one, where the processor has
+    AVX-512, for which it has a kernel of its own; elsewhere it is right. Ours is within a step."""
     W = weight(64, 96)
     wrong = bnb.functional.dequantize_4bit(*theirs(W))
     assert (rounded(W, double=False) - W).abs().max() < 0.16 * W.abs().max()
-    assert (wrong - W).abs().max() > 2 * (rounded(W, double=False) - W).abs().max()
+    far_off = (wrong - W).abs().max() > 2 * (rounded(W, double=False) - W).abs().max()
+    assert far_off == (torch.backends.cpu.get_cpu_capability() == "AVX512")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
