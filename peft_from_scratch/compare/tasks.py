@@ -80,7 +80,6 @@ for _tiny in TINY_TEXT.values():
 
 # Few examples are seen more often: 40, 64, 96, 126 and 250 steps
 LOW = {16: (20, 8), 64: (8, 8), 256: (3, 8), 1000: (2, 16), 4000: (1, 16)}  # examples: epochs, batch
-FEW = dict(drawn=True, chosen_by="accuracy")
 TEXT = dict(amp="bf16", other="imdb")
 TASKS = {
     "sentiment": Task("sentiment", "minilm", "reviews"),
